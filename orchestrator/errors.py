@@ -81,6 +81,7 @@ class ExitCode(IntEnum):
     WOULD_CHANGE = 6
     BUG = 70
     INTERRUPTED = 130
+    NO_STATUS = 255
 
 
 EXIT_CODE_HELP: Mapping[ExitCode, str] = {
@@ -93,6 +94,7 @@ EXIT_CODE_HELP: Mapping[ExitCode, str] = {
     ExitCode.WOULD_CHANGE: "with --check --exit-code: something would change",
     ExitCode.BUG: "a bug in orch",
     ExitCode.INTERRUPTED: "interrupted by a signal",
+    ExitCode.NO_STATUS: "`orch ssh`: the host could not be reached, or the connection was lost",
 }
 """The meanings of the exit codes."""
 
@@ -195,6 +197,12 @@ class ConnectError(OrchError):
         return ConnectError(
             self.phase, f"{endpoint}: {self.reason}", self.hint, transient=self.transient
         )
+
+
+class NoStatusError(OrchError):
+    """A command on a host has no exit status: the host was not reached, or the connection lost."""
+
+    exit_code = ExitCode.NO_STATUS
 
 
 def troubleshooting_section(phase: str, reason: str) -> str:

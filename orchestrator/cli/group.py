@@ -76,6 +76,24 @@ class DashDashCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
+class HostAndCommand(click.Command):
+    """A command with a host, and the words after ``--``, which are never taken for options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Fail unless one host precedes ``--``, and all other words follow it."""
+        before = args[: args.index("--")] if "--" in args else args
+        given, rest, _ = self.make_parser(ctx).parse_args(args=list(before))
+        wants_help = ctx.resilient_parsing or any(a in ctx.help_option_names for a in before)
+        words = given.get("command")
+        extra = [*rest, *(words if isinstance(words, tuple | list) else ())]
+        usage = f"{ctx.command_path} HOST [-- COMMAND]"
+        if not wants_help and extra:
+            ctx.fail(f"write `--` before the command: {usage}")
+        if not wants_help and not isinstance(given.get("host"), str):
+            ctx.fail(f"name the host: {usage}")
+        return super().parse_args(ctx, args)
+
+
 def reject_repeated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """Fail if an option is given more than once; click would silently use the last value."""
     if isinstance(value, tuple) and len(value) > 1:

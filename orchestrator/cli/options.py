@@ -296,6 +296,16 @@ def output_options(command: F) -> F:
     )
 
 
+def yes_option(command: F) -> F:
+    """Add ``-y``."""
+    return click.option(
+        "-y",
+        "--yes",
+        is_flag=True,
+        help="Skip the confirmation for protected stages and for batches.",
+    )(command)
+
+
 def host_options(command: F) -> F:
     """Add the options of every command that contacts hosts."""
     return _apply_decorators(
@@ -305,12 +315,7 @@ def host_options(command: F) -> F:
             limit_option,
             forks_option,
             ssh_config_option,
-            click.option(
-                "-y",
-                "--yes",
-                is_flag=True,
-                help="Skip the confirmation for protected stages and for batches.",
-            ),
+            yes_option,
             output_options,
             json_option,
             click.option("-v", "--verbose", count=True, help="Show more; -vv shows everything."),
@@ -354,9 +359,7 @@ def step_options(command: F) -> F:
         (
             login_options,
             timeout_option,
-            click.option(
-                "--chdir", metavar="DIR", help="Run the steps in this folder of the host."
-            ),
+            chdir_option,
             environment_option,
         ),
     )
@@ -372,8 +375,8 @@ def login_options(command: F) -> F:
                 metavar="USER",
                 help="Log in to the hosts as this user, whatever the inventory says.",
             ),
-            click.option("-b", "--become", is_flag=True, help="Run the steps as root."),
-            click.option("--become-user", metavar="USER", help="Run the steps as this user."),
+            click.option("-b", "--become", is_flag=True, help="Run as root."),
+            click.option("--become-user", metavar="USER", help="Run as this user."),
         ),
     )
 
@@ -385,6 +388,11 @@ def timeout_option(command: F) -> F:
     )(command)
 
 
+def chdir_option(command: F) -> F:
+    """Add ``--chdir``."""
+    return click.option("--chdir", metavar="DIR", help="Run in this folder of the host.")(command)
+
+
 def environment_option(command: F) -> F:
     """Add ``--env``."""
     return click.option(
@@ -392,7 +400,7 @@ def environment_option(command: F) -> F:
         "environment",
         multiple=True,
         metavar="NAME=VALUE",
-        help="Set an environment variable of the steps. Repeatable.",
+        help="Set an environment variable on the host. Repeatable.",
     )(command)
 
 

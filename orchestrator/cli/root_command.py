@@ -17,6 +17,7 @@ from orchestrator.cli import (
     options,
     run_commands,
     show_commands,
+    ssh_command,
     stdio,
     transfer_commands,
 )
@@ -86,6 +87,7 @@ for _command in (
     *run_commands.RUN_COMMANDS,
     *transfer_commands.TRANSFER_COMMANDS,
     *console_command.CONSOLE_COMMANDS,
+    ssh_command.ssh_command,
     *doctor_command.DOCTOR_COMMANDS,
     *show_commands.SHOW_COMMANDS,
     *init_command.INIT_COMMANDS,

@@ -23,16 +23,24 @@ cat >"$script"
 """
 
 
+def command_text(words: Sequence[str]) -> str:
+    """Return the command as shell text.
+
+    Several words are quoted and joined with spaces. A single word is shell text, so that a quoted
+    pipeline runs as a pipeline.
+    """
+    return words[0] if len(words) == 1 else shlex.join(words)
+
+
 def adhoc_task(
     words: Sequence[str], *, readonly: bool, name: str = "exec", stdin: str | None = None
 ) -> Task:
     """Return a task that runs the command.
 
-    Several words are quoted and joined with spaces. A single word is shell text, so that a quoted
-    pipeline runs as a pipeline. ``name`` is the name of the task and, unless it is ``exec``, of the
-    step. ``stdin`` is the command's standard input.
+    The command is as in ``command_text``. ``name`` is the name of the task and, unless it is
+    ``exec``, of the step. ``stdin`` is the command's standard input.
     """
-    literal = words[0] if len(words) == 1 else shlex.join(words)
+    literal = command_text(words)
     return _task(literal, "" if name == "exec" else name, name, stdin, readonly=readonly)
 
 

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
+
+
+class TerminalSize(Struct, frozen=True):
+    """The size of a terminal in characters."""
+
+    columns: int
+    rows: int
+
+
+class Terminal(Struct, frozen=True):
+    """The terminal that a command on a host gets.
+
+    ``kind`` is the value of ``TERM``. ``attributes`` are the modes that it begins with, as
+    ``termios.tcgetattr`` returns them; none means the system's default.
+    """
+
+    kind: str
+    size: TerminalSize
+    attributes: tuple[Any, ...] = ()
 
 
 class ReadChunk(Struct, frozen=True):
@@ -52,6 +71,16 @@ class Channel(Protocol):
         """Return why the connection broke, in one line; '' if it did not, or if that is unknown."""
 
 
+class CommandChannel(Channel, Protocol):
+    """A channel that runs a user's command instead of a session.
+
+    A command on a terminal writes all of its output to stdout.
+    """
+
+    def resize(self, size: TerminalSize) -> None:
+        """Tell the command the new size of its terminal."""
+
+
 class Connection(Protocol):
     """An authenticated connection to one host; its channels share it."""
 
@@ -66,6 +95,17 @@ class Connection(Protocol):
         ConnectError if the host refuses: in phase channel or shell, or in phase become for an
         invalid user name. With ``become``, the channel's ``read`` may raise it as well (phase
         become).
+        """
+
+    def start_command(
+        self, command: str, terminal: Terminal | None = None, become: str = ""
+    ) -> CommandChannel:
+        """Open a channel that runs a command, on a terminal of its own if one is given.
+
+        ``command`` is a simple command in the syntax of sh; '' is the login shell, as a login
+        shell, and cannot be combined with ``become``. Raises ConnectError like ``open``, also if
+        the host refuses a terminal. A terminal of a command with ``become`` does not echo and
+        passes every byte unchanged until the command changes that.
         """
 
     def close(self) -> None:

@@ -21,7 +21,13 @@ from orchestrator.errors import ConnectError
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.sanitize import quote_output_end
 from orchestrator.model.shell_quoting import always_shell_quote
-from orchestrator.remote_shell.channel_protocol import Channel, ReadChunk
+from orchestrator.remote_shell.channel_protocol import (
+    Channel,
+    CommandChannel,
+    ReadChunk,
+    TerminalSize,
+)
+from orchestrator.remote_shell.start_script import TERMINAL_SETUP
 from orchestrator.transports.deadline import CancelledError
 from orchestrator.transports.prompts import BECOME_FILE_VARIABLE, CredentialPrompt, CredentialStore
 
@@ -44,6 +50,18 @@ _PROMPTING_SCRIPTS = {
     "su": 'echo "$3" >&2;exec su -s /bin/sh -c "$2" "$1" "$1" "$l"',
 }
 """``$3`` is the marker that precedes the password prompt."""
+# With -c, util-linux's su takes the terminal away from the shell (setsid); words after the user are
+# the shell's own arguments.
+_SU_ON_TERMINAL = 'exec su -s /bin/sh -- "$1" -c "$2" "$1" "$l"'
+_TERMINAL_SCRIPTS = {
+    **_SCRIPTS,
+    "su": f'[ "$(id -u)" = 0 ]||su -s /bin/sh -c : "$1" </dev/null||exit;{_SU_ON_TERMINAL}',
+}
+_PROMPTING_TERMINAL_SCRIPTS = {
+    "sudo": 'exec sudo -p "$3[%p]" -H -u "$1" -- sh -c "$2" sh "$l"',
+    "doas": 'echo "$3";exec doas -u "$1" sh -c "$2" sh "$l"',
+    "su": f'echo "$3";{_SU_ON_TERMINAL}',
+}
 _RESTORE_LOCALE = (
     '[ -z "$LC_ALL" ]||LC_ALL=$1;[ "$LC_ALL" ]||unset LC_ALL;'  # sudoers may have removed it
 )
@@ -85,7 +103,8 @@ class BecomeCommand(Struct, frozen=True):
 
     ``method`` is sudo, su or doas; ``shell`` is the shell's command line in sh syntax. The shell
     prints ``token`` when it has started. ``may_prompt``: the tool may ask for a password, and
-    prints ``prompt_marker`` before it asks.
+    prints ``prompt_marker`` before it asks. ``on_terminal``: all runs on a terminal, which no
+    longer echoes or changes a byte when the tool starts.
 
     Raises ConnectError (phase become) if the user name or the method is invalid.
     """
@@ -94,6 +113,7 @@ class BecomeCommand(Struct, frozen=True):
     user: str
     shell: str = "sh"
     may_prompt: bool = False
+    on_terminal: bool = False
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     prompt_marker: str = field(default_factory=lambda: secrets.token_hex(16))
 
@@ -105,9 +125,9 @@ class BecomeCommand(Struct, frozen=True):
             raise ConnectError("become", f"unknown become_method {self.method!r}")
 
     @staticmethod
-    def can_prompt(method: str) -> bool:
-        """Return True if the method accepts a password without a terminal."""
-        return method in _PROMPTING_SCRIPTS
+    def can_prompt(method: str, *, on_terminal: bool = False) -> bool:
+        """Return True if the method accepts a password, on a terminal or without one."""
+        return on_terminal or method in _PROMPTING_SCRIPTS
 
     @property
     def argv(self) -> list[str]:
@@ -123,7 +143,12 @@ class BecomeCommand(Struct, frozen=True):
             + (_SBIN_PATH if self.user == "root" else "")
         )
         text += f"echo {self.token};exec {self.shell}"
-        script = _C_LOCALE + (_PROMPTING_SCRIPTS if self.may_prompt else _SCRIPTS)[self.method]
+        if self.on_terminal:
+            scripts = _PROMPTING_TERMINAL_SCRIPTS if self.may_prompt else _TERMINAL_SCRIPTS
+        else:
+            scripts = _PROMPTING_SCRIPTS if self.may_prompt else _SCRIPTS
+        setup = TERMINAL_SETUP if self.on_terminal else ""
+        script = f"{_C_LOCALE}{setup}{scripts[self.method]}"
         return [
             "sh",
             "-c",
@@ -147,9 +172,10 @@ class BecomeCommand(Struct, frozen=True):
         marked = stderr.rpartition(self.prompt_marker.encode())
         if not marked[1]:
             return ""
-        if self.method == "su":
+        if self.method in ("su", "doas"):
             prompt = re.compile(rb"assword: ?\Z")  # busybox's goes to stdout
-            return self.user if prompt.search(marked[2]) or prompt.search(stdout) else ""
+            account = self.user if self.method == "su" else login_user
+            return account if prompt.search(marked[2]) or prompt.search(stdout) else ""
         account_match = re.match(rb"\[([^\]]*)\]", marked[2])
         if not account_match:
             return ""
@@ -302,7 +328,7 @@ class BecomeChannel:
         chunk = replace(chunk, stdout=stdout)
         if self._password_prompt:
             chunk = self._password_prompt.filter_chunk(chunk, shell_started=self._shell_started)
-        self._output = (self._output + stdout + chunk.stderr)[-_MAX_OUTPUT_BYTES:]
+        self._output = (self._output + chunk.stdout + chunk.stderr)[-_MAX_OUTPUT_BYTES:]
         status = self.exit_status()
         if chunk.eof and not token and status is None and self._password_prompt:
             self._password_prompt.abandon()  # the connection was lost
@@ -315,6 +341,23 @@ class BecomeChannel:
         if not self._password_prompt:
             raise self._become.exit_error(output, status)
         self._password_prompt.on_exit(output, status)
+
+
+class BecomeCommandChannel(BecomeChannel):
+    """A become channel for a user's command. Satisfies ``CommandChannel``."""
+
+    def __init__(
+        self,
+        channel: CommandChannel,
+        become: BecomeCommand,
+        credentials: BecomeCredentials | None = None,
+    ) -> None:
+        super().__init__(channel, become, credentials)
+        self._command_channel = channel
+
+    def resize(self, size: TerminalSize) -> None:
+        """Implement ``CommandChannel.resize``."""
+        self._command_channel.resize(size)
 
 
 class _BecomePasswordPrompt:
@@ -335,7 +378,12 @@ class _BecomePasswordPrompt:
         self._is_abandoned = False
 
     def filter_chunk(self, chunk: ReadChunk, *, shell_started: bool) -> ReadChunk:
-        """Return what to pass on of a chunk. Raises ConnectError if the host takes too long."""
+        """Return what to pass on of a chunk. Raises ConnectError if the host takes too long.
+
+        On a terminal, all output before the shell has started is kept like stderr.
+        """
+        if self._become.on_terminal:
+            chunk = replace(chunk, stdout=b"", stderr=chunk.stdout)
         self._stderr = (self._stderr + chunk.stderr)[-_MAX_HELD_BYTES:]
         self._stdout = (self._stdout + chunk.stdout)[-_MAX_OUTPUT_BYTES:]
         waited = 0.0
@@ -343,6 +391,8 @@ class _BecomePasswordPrompt:
             self._on_shell_started()
         elif not self._is_abandoned and not self._error:
             waited = self._answer_prompt()
+            if self._error and self._become.on_terminal:
+                raise self._error  # closing stdin would not end the tool's prompt
             self._flush_password()
             if not chunk.eof and self._channel.exit_status() is None:
                 self._check_deadline()
@@ -480,11 +530,34 @@ class BecomeShells(Struct, frozen=True):
 
         Raises ConnectError. A password that the host refused is not sent to it again.
         """
+        become = BecomeCommand(self.method, user, self.shell, may_prompt=self._can_prompt(user))
+        self._raise_if_refused(user)
+        return BecomeChannel(start_command(become), become, self._credentials(become))
+
+    def start_command(
+        self,
+        user: str,
+        command: str,
+        start_command: Callable[[BecomeCommand], CommandChannel],
+        *,
+        on_terminal: bool,
+    ) -> CommandChannel:
+        """Run a command, in the syntax of sh, as ``user``, like ``open``. Raises ConnectError."""
+        may_prompt = self._can_prompt(user, on_terminal=on_terminal)
+        become = BecomeCommand(self.method, user, command, may_prompt, on_terminal)
+        self._raise_if_refused(user)
+        channel = start_command(become)
+        return BecomeCommandChannel(channel, become, self._credentials(become))
+
+    def _raise_if_refused(self, user: str) -> None:
         if error := self._refused_users.get(user):
             raise ConnectError(error.phase, error.reason, error.hint)
-        become = BecomeCommand(self.method, user, self.shell, may_prompt=self._can_prompt(user))
+
+    def _credentials(self, become: BecomeCommand) -> BecomeCredentials | None:
+        """Return where the password of the command comes from; None if none is sent."""
+        user = become.user
         if not become.may_prompt or self.credential_store is None:
-            return BecomeChannel(start_command(become), become)
+            return None
 
         def on_result(error: ConnectError | None) -> None:
             if error is not None:
@@ -497,12 +570,11 @@ class BecomeShells(Struct, frozen=True):
             self._prompted_users.add(user)
             self._passwordless_users.discard(user)
 
-        credentials = BecomeCredentials(
+        return BecomeCredentials(
             self.credential_store, self.login_user, self.timeout, on_result, on_prompt
         )
-        return BecomeChannel(start_command(become), become, credentials)
 
-    def _can_prompt(self, user: str) -> bool:
+    def _can_prompt(self, user: str, *, on_terminal: bool = False) -> bool:
         """Return True if the tool may ask for a password.
 
         If it cannot ask, commands are sent at once, which saves a round trip.
@@ -512,5 +584,5 @@ class BecomeShells(Struct, frozen=True):
             and self.credential_store.can_answer(BECOME_FILE_VARIABLE)
             and self.login_user != "root"
             and user not in self._passwordless_users
-            and BecomeCommand.can_prompt(self.method)
+            and BecomeCommand.can_prompt(self.method, on_terminal=on_terminal)
         )

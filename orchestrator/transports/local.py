@@ -12,11 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import ConnectError
-from orchestrator.remote_shell.channel_protocol import Channel
+from orchestrator.remote_shell.channel_protocol import Channel, CommandChannel, Terminal
 from orchestrator.transports.become import BecomeShells
-from orchestrator.transports.local_user import login_name
+from orchestrator.transports.local_user import login_name, login_shell
 from orchestrator.transports.pipe_channel import PipeChannel, StdioFds
 from orchestrator.transports.prompts import CredentialStore
+from orchestrator.transports.pseudo_terminal import start_on_terminal
 
 DEFAULT_TIMEOUT = 10.0  # seconds, as in ``ConnectionOptions``
 _EXIT_TIMEOUT = 15.0  # seconds for the shell to end its commands after its stdin is closed
@@ -58,10 +59,24 @@ class LocalConnection:
             return self._start_channel(shlex.split(self._shell))
         return self._become_shells.open(become, lambda other: self._start_channel(other.argv))
 
-    def _start_channel(self, argv: list[str]) -> LocalChannel:
+    def start_command(
+        self, command: str, terminal: Terminal | None = None, become: str = ""
+    ) -> CommandChannel:
+        """Implement ``Connection.start_command``."""
+        if become not in ("", login_name()):
+            return self._become_shells.start_command(
+                become,
+                command,
+                lambda other: self._start_channel(other.argv, terminal),
+                on_terminal=terminal is not None,
+            )
+        argv = shlex.split(command) if command else [login_shell(), "-l"]
+        return self._start_channel(argv, terminal)
+
+    def _start_channel(self, argv: list[str], terminal: Terminal | None = None) -> LocalChannel:
         home = self._environment.get("HOME") or str(Path.home())
         try:
-            channel = LocalChannel(argv, self._environment, home)
+            channel = LocalChannel(argv, self._environment, home, terminal)
         except OSError as error:
             raise ConnectError("shell", f"{shlex.join(argv)}: {error}") from error
         with self._lock:
@@ -79,9 +94,19 @@ class LocalConnection:
 class LocalChannel(PipeChannel):
     """A shell process in its own session, so that a signal to its group stays in it."""
 
-    def __init__(self, argv: list[str], environment: Mapping[str, str], home_folder: str) -> None:
+    def __init__(
+        self,
+        argv: list[str],
+        environment: Mapping[str, str],
+        home_folder: str,
+        terminal: Terminal | None = None,
+    ) -> None:
         def start_shell(ends: StdioFds) -> None:
             stdin, stdout, stderr = ends
+            if terminal is not None:
+                own = {**environment, "TERM": terminal.kind}
+                self._process = start_on_terminal(argv, stdin, cwd=home_folder, environment=own)
+                return
             self._process = subprocess.Popen(
                 argv,
                 stdin=stdin,
@@ -92,7 +117,7 @@ class LocalChannel(PipeChannel):
                 start_new_session=True,
             )
 
-        super().__init__(start_shell)
+        super().__init__(start_shell, terminal)
         self._reaper = threading.Thread(target=self._wait_for_exit, daemon=True)
         self._reaper.start()
 

@@ -1,7 +1,8 @@
-"""A channel over the stdin, stdout and stderr pipes of a child process."""
+"""A channel over the stdin, stdout and stderr pipes of a child process, or over its terminal."""
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import threading
@@ -9,7 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
 
-from orchestrator.remote_shell.channel_protocol import ReadChunk
+from orchestrator.remote_shell.channel_protocol import ReadChunk, Terminal, TerminalSize
+from orchestrator.transports.pseudo_terminal import open_terminal, set_size
 
 _READ_BYTES = 65536  # bytes a read takes at most
 _MAX_PIPED_BYTES = 1 << 20  # bytes that may still be in the pipes after the shell has exited
@@ -17,14 +19,16 @@ StdioFds: TypeAlias = tuple[int, int, int]
 
 
 class PipeChannel:
-    """A ``Channel`` over pipes; subclasses add ``exit_status``.
+    """A ``Channel`` over pipes or a terminal; subclasses add ``exit_status``.
 
     ``start_shell`` receives the shell's ends of the pipes (stdin, stdout, stderr), which are
-    closed after it has returned.
+    closed after it has returned; with ``terminal`` all of them are a new terminal.
     """
 
-    def __init__(self, start_shell: Callable[[StdioFds], None]) -> None:
-        ours, theirs = _make_stdio_pipes()
+    def __init__(
+        self, start_shell: Callable[[StdioFds], None], terminal: Terminal | None = None
+    ) -> None:
+        ours, theirs = _make_terminal_ends(terminal) if terminal else _make_stdio_pipes()
         try:
             start_shell(theirs)
         except BaseException:
@@ -68,7 +72,8 @@ class PipeChannel:
             if self._closed:
                 return ReadChunk(eof=True)
             self._handle_ready(ready)
-            stdout, stderr = (self._read_fd(fd) if fd in ready else b"" for fd in self._outputs)
+            stdout, *others = (self._read_fd(fd) if fd in ready else b"" for fd in self._outputs)
+            stderr = others[0] if others else b""
             if exited:
                 self._remaining_bytes -= len(stdout) + len(stderr)
             # another process may hold the pipes open for ever
@@ -86,6 +91,12 @@ class PipeChannel:
         """Implement ``Channel.close_stdin``."""
         with self._fds_lock:
             self._close_stdin_fd()
+
+    def resize(self, size: TerminalSize) -> None:
+        """Implement ``CommandChannel.resize``."""
+        with self._fds_lock:
+            if not self._closed:
+                set_size(self._outputs[0], size)
 
     def cause(self) -> str:
         """Return '': a pipe gives no cause."""
@@ -134,7 +145,14 @@ class PipeChannel:
             return {key.fd for key, _ in selector.select(timeout)}
 
     def _read_fd(self, fd: int) -> bytes:
-        data = os.read(fd, _READ_BYTES)
+        try:
+            data = os.read(fd, _READ_BYTES)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            if error.errno != errno.EIO:  # no process has the terminal any more
+                raise
+            data = b""
         if not data:
             self._open_outputs.discard(fd)
         return data
@@ -145,7 +163,20 @@ class PipeChannel:
             self._stdin = None
 
 
-def _make_stdio_pipes() -> tuple[StdioFds, StdioFds]:
+def _make_terminal_ends(terminal: Terminal) -> tuple[tuple[int, ...], StdioFds]:
+    """Open a terminal; return our ends, to write and to read, and the child's. Raises OSError."""
+    ours, theirs = open_terminal(terminal)
+    fds = [ours, theirs]
+    try:
+        for end in (ours, theirs, theirs):
+            fds.append(os.dup(end))
+    except OSError:
+        _close_fds(*fds)
+        raise
+    return (fds[2], ours), (theirs, fds[3], fds[4])
+
+
+def _make_stdio_pipes() -> tuple[tuple[int, ...], StdioFds]:
     """Make pipes for stdin, stdout and stderr; return our ends and the child's. Raises OSError."""
     fds: list[int] = []
     try:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import ConnectError
+from orchestrator.remote_shell.channel_protocol import Terminal, TerminalSize
 from orchestrator.transports.deadline import Deadline
 from orchestrator.transports.openssh.log_parser import (
     is_waiting_for_agent,
@@ -27,12 +28,15 @@ from orchestrator.transports.openssh.log_parser import (
     phase_text,
 )
 from orchestrator.transports.pipe_channel import PipeChannel, StdioFds
+from orchestrator.transports.pseudo_terminal import make_raw
 from orchestrator.transports.ssh.agent_client import AgentClient
+from orchestrator.transports.ssh.channels import terminal_refused_error
 
 HELLO, VERSION = 0x1, 4
 NEW_SESSION, ALIVE_CHECK, TERMINATE = 0x10000002, 0x10000004, 0x10000005
 DENIED, FAILURE, EXIT = 0x80000002, 0x80000003, 0x80000004
 ALIVE, OPENED = 0x80000005, 0x80000006
+NO_TERMINAL = 0x80000008
 NO_ESCAPE = 0xFFFFFFFF
 _MAX_MESSAGE_BYTES = 1 << 18  # bytes; a longer message is invalid
 
@@ -68,16 +72,24 @@ class MuxClient:
         return self._socket.fileno()
 
     def start_session(
-        self, command: str, environment: Sequence[str], stdio: Sequence[int], *, agent: bool
+        self,
+        command: str,
+        environment: Sequence[str],
+        stdio: Sequence[int],
+        *,
+        agent: bool,
+        terminal_kind: str = "",
     ) -> int:
         """Run ``command`` on the host with these file descriptors; return the session number.
 
-        ``stdio`` are stdin, stdout and stderr. Raises SessionRefusedError if the host or the
-        master refuses, and OSError if the connection is lost.
+        ``command`` '' is the login shell. ``stdio`` are stdin, stdout and stderr; with
+        ``terminal_kind``, the value of ``TERM``, they are a terminal whose modes and size that of
+        the host gets. Raises SessionRefusedError if the host or the master refuses, and OSError if
+        the connection is lost.
         """
-        flags = struct.pack(">IIIII", False, False, agent, False, NO_ESCAPE)
+        flags = struct.pack(">IIIII", bool(terminal_kind), False, agent, False, NO_ESCAPE)
         head = struct.pack(">II", NEW_SESSION, 0) + _encode_string("") + flags
-        words = ["", command, *environment]
+        words = [terminal_kind, command, *environment]
         self._send(head + b"".join(_encode_string(word) for word in words))
         for end in stdio:
             rights = array.array("i", [end])
@@ -93,15 +105,23 @@ class MuxClient:
             f"unexpected reply {reply:#x} to the session request" if reply else "it exited"
         )
 
+    def update_size(self) -> None:
+        """Have the master send the sizes of its sessions' terminals to the hosts."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, signal.SIGWINCH)
+
     def exit_status(self, session: int) -> tuple[bool, int | None]:
         """Return whether the master has closed the connection, and the session's exit status.
 
-        The status is None if it has not arrived. Never blocks.
+        The status is None if it has not arrived. Never blocks. Raises ConnectError if the host
+        refuses the session's terminal.
         """
         self._socket.setblocking(False)
         done, status = self._receive_some(), None
         while message := self._next_message():
             reply, body = message
+            if reply == NO_TERMINAL and _decode_number(body) == session:
+                raise terminal_refused_error()
             if reply == EXIT and len(body) >= 8 and _decode_number(body) == session:
                 status = _decode_number(body[4:])
         return done, status
@@ -301,8 +321,9 @@ class MuxChannel(PipeChannel):
         on_closed: Callable[[MuxChannel], object],
         *,
         forward_agent: bool,
+        terminal: Terminal | None = None,
     ) -> None:
-        """Open the session.
+        """Open the session, on a terminal if one is given.
 
         Raises ConnectError (phase channel), and SessionRefusedError if a retry may succeed.
         """
@@ -318,8 +339,14 @@ class MuxChannel(PipeChannel):
                 raise ConnectError("channel", why) from error
             try:
                 self._session = self._control.start_session(
-                    command, environment, ends, agent=forward_agent
+                    command,
+                    environment,
+                    ends,
+                    agent=forward_agent,
+                    terminal_kind=terminal.kind or "dumb" if terminal else "",
                 )
+                if terminal:  # ssh has read its modes
+                    make_raw(ends[0])
             except TimeoutError as error:
                 self._control.close()
                 why = f"the host did not open a session within {timeout:g} s"
@@ -333,7 +360,13 @@ class MuxChannel(PipeChannel):
                 self._control.close()
                 raise
 
-        super().__init__(start_shell)
+        super().__init__(start_shell, terminal)
+
+    def resize(self, size: TerminalSize) -> None:
+        """Implement ``CommandChannel.resize``."""
+        super().resize(size)
+        if not self._has_ended:
+            self._control.update_size()
 
     def exit_status(self) -> int | None:
         """Return the exit status, or None if it is not known.

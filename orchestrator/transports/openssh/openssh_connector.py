@@ -19,7 +19,7 @@ from orchestrator.errors import ConnectError
 from orchestrator.inventory.connection_options import NO_JUMP
 from orchestrator.inventory.hostnames import InvalidHostNameError, normalize_host, parse_host_spec
 from orchestrator.model.host import SSH_TRANSPORTS, ConnectionOptions, Host
-from orchestrator.remote_shell.channel_protocol import Channel
+from orchestrator.remote_shell.channel_protocol import Channel, CommandChannel, Terminal
 from orchestrator.transports.become import BecomeShells
 from orchestrator.transports.deadline import CancelledError, Deadline
 from orchestrator.transports.openssh.command_line import EffectiveSettings, SshBinary
@@ -80,6 +80,19 @@ class OpensshConnection:
             become, lambda other: self._open_channel(other.command_line)
         )
 
+    def start_command(
+        self, command: str, terminal: Terminal | None = None, become: str = ""
+    ) -> CommandChannel:
+        """Implement ``Connection.start_command``."""
+        if become in ("", self._user):
+            return self._open_channel(f"exec {command}" if command else "", terminal)
+        return self._become_shells.start_command(
+            become,
+            command,
+            lambda other: self._open_channel(other.command_line, terminal),
+            on_terminal=terminal is not None,
+        )
+
     def close(self) -> None:
         """Close the connection and its channels. Safe to call twice and from any thread."""
         with self._lock:
@@ -90,7 +103,7 @@ class OpensshConnection:
         if not closed:
             self._on_closed(self)
 
-    def _open_channel(self, command: str) -> MuxChannel:
+    def _open_channel(self, command: str, terminal: Terminal | None = None) -> MuxChannel:
         """Open a channel that runs ``command``.
 
         sshd still counts a session for a moment after it was closed. If the host allows only one
@@ -99,7 +112,7 @@ class OpensshConnection:
         while True:
             asked = time.monotonic()
             try:
-                return self._start_channel(command)
+                return self._start_channel(command, terminal)
             except SessionRefusedError:
                 with self._lock:
                     since = asked - self._closed_at
@@ -107,7 +120,7 @@ class OpensshConnection:
                     raise
                 time.sleep(SESSION_RETRY_DELAY)
 
-    def _start_channel(self, command: str) -> MuxChannel:
+    def _start_channel(self, command: str, terminal: Terminal | None) -> MuxChannel:
         with self._lock:
             if self._closed:
                 raise ConnectError("channel", "the connection is closed")
@@ -118,6 +131,7 @@ class OpensshConnection:
             self._connect.timeout,
             self._channel_closed,
             forward_agent=self._agent,
+            terminal=terminal,
         )
         with self._lock:
             self._channels.add(channel)

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import signal
 import subprocess
 import threading
 from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from orchestrator.remote_shell.channel_protocol import Terminal, TerminalSize
 from orchestrator.transports.local_user import login_name
+from orchestrator.transports.pseudo_terminal import (
+    get_attributes,
+    open_terminal,
+    set_attributes,
+    set_size,
+    start_on_terminal,
+)
 from orchestrator.transports.ssh.channels import ChannelOwner, SshChannel
 from orchestrator.transports.ssh.paramiko_compat import Message, codes
+from orchestrator.transports.ssh.terminal_modes import apply_modes
 
 PROCESS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MARKER_VARIABLE = "ORCH_SANDBOX"
@@ -41,6 +52,8 @@ class SandboxProcess(SshChannel):
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = self._stdin = -1
         self._outputs: dict[int, bool] = {}  # descriptor: whether it is stderr
+        self._terminal: Terminal | None = None
+        self._terminal_modes = b""
         self._inbox: deque[bytes] = deque()
         self._input_lock = threading.Lock()
         self._stdin_gone = self._status_sent = False
@@ -49,17 +62,35 @@ class SandboxProcess(SshChannel):
     # Called by the connection's reader thread.
 
     def on_request(self, message: Message) -> None:
-        """Accept one `exec` request; refuse every other request."""
+        """Handle `pty-req`, one `exec` or `shell`, and then `window-change`; refuse the rest."""
         kind, wants_reply = message.get_text(), message.get_boolean()
-        taken = kind == "exec" and self._process is None
-        if taken:
+        starts = kind in ("exec", "shell") and self._process is None
+        taken = starts
+        if starts:
             try:
-                self._start_process(message.get_string())
+                self._start_process(message.get_string() if kind == "exec" else b"")
             except OSError:  # out of processes or descriptors; SSH has no error code for it
                 taken = False
+        elif kind == "pty-req" and self._process is None:
+            taken = True
+            self._request_terminal(message)
+        elif kind == "window-change" and self._terminal and self._process is not None:
+            taken = True
+            self._resize(TerminalSize(message.get_int(), message.get_int()))
         self.reply(wants_reply, success=taken)
-        if taken:
+        if starts and taken:
             self._pump.schedule(self)
+
+    def _request_terminal(self, message: Message) -> None:
+        kind, columns, rows = message.get_text(), message.get_int(), message.get_int()
+        message.get_int(), message.get_int()  # the size in pixels
+        self._terminal = Terminal(kind, TerminalSize(columns, rows))
+        self._terminal_modes = message.get_string()
+
+    def _resize(self, size: TerminalSize) -> None:
+        with self._input_lock:
+            if self._stdin >= 0:
+                set_size(self._stdin, size)
 
     def on_data(self, data: bytes) -> None:
         """Write data to stdin, or queue what does not fit into the pipe."""
@@ -144,7 +175,10 @@ class SandboxProcess(SshChannel):
                 written = len(data) if self._stdin_gone else os.write(self._stdin, data)
             except BlockingIOError:
                 written = 0
-            except BrokenPipeError:  # the process has closed its stdin: discard the data
+            except OSError as error:
+                if error.errno not in (errno.EPIPE, errno.EIO):
+                    raise
+                # the process has closed its stdin or terminal: discard the data
                 self._stdin_gone, written = True, len(data)
             self.grant_window(written)
             if written < len(data):
@@ -157,6 +191,10 @@ class SandboxProcess(SshChannel):
             data = self._unsent.pop(number, b"") or os.read(number, READ_BYTES)
         except BlockingIOError:
             return True
+        except OSError as error:
+            if error.errno != errno.EIO:  # no process has the terminal any more
+                raise
+            return False
         if not data:
             return False
         sent = self.send(data, stderr=self._outputs[number])
@@ -182,7 +220,20 @@ class SandboxProcess(SshChannel):
                     self._stdin, self._stdin_gone = -1, True
 
     def _start_process(self, command: bytes) -> None:
-        user = login_name()
+        """Start the command, or the login shell for b''. Raises OSError."""
+        argv: list[str | bytes] = ["/bin/sh", "-c", command] if command else ["/bin/sh", "-l"]
+        popen = (
+            self._start_on_terminal(argv, self._terminal)
+            if self._terminal
+            else self._start_on_pipes(argv)
+        )
+        for end in (self._stdin, *self._outputs):
+            os.set_blocking(end, False)
+        if HAS_PIDFD:
+            self._pidfd = os.pidfd_open(popen.pid)
+        self._process = popen
+
+    def _start_on_pipes(self, argv: Sequence[str | bytes]) -> subprocess.Popen[bytes]:
         with ExitStack() as undo:
             pairs = []
             for _ in range(3):
@@ -190,30 +241,49 @@ class SandboxProcess(SshChannel):
                 undo.callback(_close_fds, *pairs[-1])
             (into, stdin), (stdout, out), (stderr, err) = pairs
             popen = subprocess.Popen(
-                ["/bin/sh", "-c", command],
+                argv,
                 stdin=into,
                 stdout=out,
                 stderr=err,
                 cwd=self._home,
                 start_new_session=True,
-                env={
-                    "PATH": PROCESS_PATH,
-                    "HOME": str(self._home),
-                    "USER": user,
-                    "LOGNAME": user,
-                    "SHELL": "/bin/sh",
-                    "LANG": "C.UTF-8",
-                    MARKER_VARIABLE: self._marker,
-                },
+                env=self._environment(),
             )
             undo.pop_all()
         _close_fds(into, out, err)
-        for end in (stdin, stdout, stderr):
-            os.set_blocking(end, False)
         self._stdin, self._outputs = stdin, {stdout: False, stderr: True}
-        if HAS_PIDFD:
-            self._pidfd = os.pidfd_open(popen.pid)
-        self._process = popen
+        return popen
+
+    def _start_on_terminal(
+        self, argv: Sequence[str | bytes], terminal: Terminal
+    ) -> subprocess.Popen[bytes]:
+        ours, theirs = open_terminal(terminal)
+        with ExitStack() as undo:
+            undo.callback(_close_fds, ours)
+            try:
+                set_attributes(theirs, apply_modes(get_attributes(theirs), self._terminal_modes))
+                environment = {**self._environment(), "TERM": terminal.kind}
+                popen = start_on_terminal(
+                    argv, theirs, cwd=str(self._home), environment=environment
+                )
+                self._stdin = os.dup(ours)
+            finally:
+                os.close(theirs)
+            undo.pop_all()
+        self._outputs = {ours: False}
+        return popen
+
+    def _environment(self) -> dict[str, str]:
+        user = login_name()
+        return {
+            "PATH": PROCESS_PATH,
+            "HOME": str(self._home),
+            "USER": user,
+            "LOGNAME": user,
+            "SHELL": "/bin/sh",
+            "LANG": "C.UTF-8",
+            MARKER_VARIABLE: self._marker,
+        }
 
     def _send_exit_status(self, status: int) -> None:
         """Send exit-status, or exit-signal for a negative status (RFC 4254 6.10)."""

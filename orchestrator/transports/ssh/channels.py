@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Protocol
 
 from orchestrator.errors import ConnectError
-from orchestrator.remote_shell.channel_protocol import ReadChunk
+from orchestrator.remote_shell.channel_protocol import ReadChunk, Terminal, TerminalSize
 from orchestrator.transports.ssh.agent_client import (
     LIST_TIMEOUT,
     MAX_MESSAGE_BYTES,
@@ -22,6 +22,7 @@ from orchestrator.transports.ssh.agent_client import (
     exchange,
 )
 from orchestrator.transports.ssh.paramiko_compat import Message, codes
+from orchestrator.transports.ssh.terminal_modes import encode_modes
 
 MAX_WINDOW = 1 << 21  # bytes: the largest receive window
 INITIAL_WINDOW = 1 << 17  # bytes: a shell's receive window until its reader proves to be fast
@@ -263,23 +264,29 @@ class SshChannel:
         message = Message().add_byte(kind).add_int(self._peer_number)
         if number is not None:
             message.add_int(number)
+        self._send_unless_closed(message, closes=kind == codes.cMSG_CHANNEL_CLOSE)
+
+    def _send_unless_closed(self, message: Message, *, closes: bool = False) -> None:
         try:
             with self._sending:
                 if not self._close_sent:
-                    self._close_sent = kind == codes.cMSG_CHANNEL_CLOSE
+                    self._close_sent = closes
                     self._owner.send_message(message)
         except BrokenPipeError:
             self.on_connection_lost()
 
 
 class ShellChannel(SshChannel):
-    """A channel that runs ``command``. Satisfies ``Channel``.
+    """A channel that runs ``command``, or the login shell if it is empty.
+
+    Satisfies ``CommandChannel``.
 
     The command is sent when the peer confirms the channel, and input as soon as the peer grants a
     window. OpenSSH grants none before the command runs; other servers may, and then a refusal of
     the command can arrive late and ``read`` raises it.
     ``forward_agent`` requests agent forwarding, which the host may refuse. ``environment`` are
-    variables to send; the host silently ignores those that AcceptEnv does not allow.
+    variables to send; the host silently ignores those that AcceptEnv does not allow. ``terminal``
+    is the terminal that the command gets.
     """
 
     def __init__(
@@ -289,8 +296,10 @@ class ShellChannel(SshChannel):
         command: bytes,
         forward_agent: bool = False,
         environment: tuple[tuple[str, str], ...] = (),
+        terminal: Terminal | None = None,
     ) -> None:
         super().__init__(owner, number, INITIAL_WINDOW)
+        self._terminal, self._awaits_terminal = terminal, terminal is not None
         self._forward_agent, self._environment = forward_agent, environment
         self._command = command
         self._out: list[bytes] = []
@@ -362,29 +371,38 @@ class ShellChannel(SshChannel):
         """
         return "" if self._eof_received else self._owner.cause()
 
+    def resize(self, size: TerminalSize) -> None:
+        """Implement ``CommandChannel.resize``."""
+        message = self._request(self._peer_number, "window-change", wants_reply=False)
+        self._send_unless_closed(_add_size(message, size))
+
     def send_command(self, peer_number: int) -> None:
         """Request the command on the channel with this number of the peer's."""
         self._started = True
+        if self._terminal:
+            request = self._request(peer_number, "pty-req", wants_reply=True)
+            request = _add_size(
+                request.add_string(_encode_text(self._terminal.kind)), self._terminal.size
+            )
+            self._owner.send_message(request.add_string(encode_modes(self._terminal.attributes)))
         if self._forward_agent:
-            agent = Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(peer_number)
             self._owner.send_message(
-                agent.add_string("auth-agent-req@openssh.com").add_boolean(False)
+                self._request(peer_number, "auth-agent-req@openssh.com", wants_reply=False)
             )
         for name, text in self._environment:
-            variable = (
-                Message()
-                .add_byte(codes.cMSG_CHANNEL_REQUEST)
-                .add_int(peer_number)
-                .add_string("env")
+            variable = self._request(peer_number, "env", wants_reply=False)
+            self._owner.send_message(
+                variable.add_string(_encode_text(name)).add_string(_encode_text(text))
             )
-            variable.add_boolean(False).add_string(_encode_text(name)).add_string(
-                _encode_text(text)
-            )
-            self._owner.send_message(variable)
-        request = (
-            Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(peer_number).add_string("exec")
-        )
-        self._owner.send_message(request.add_boolean(True).add_string(self._command))
+        if self._command:
+            request = self._request(peer_number, "exec", wants_reply=True)
+            self._owner.send_message(request.add_string(self._command))
+        else:
+            self._owner.send_message(self._request(peer_number, "shell", wants_reply=True))
+
+    def _request(self, peer_number: int, kind: str, *, wants_reply: bool) -> Message:
+        message = Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(peer_number)
+        return message.add_string(kind).add_boolean(wants_reply)
 
     def open_refused(self, error: ConnectError) -> None:
         """Record that the host refused the channel or its command."""
@@ -417,10 +435,17 @@ class ShellChannel(SshChannel):
         else:
             self.reply(wants_reply, success=False)
 
+    def on_request_success(self, _: Message) -> None:
+        """Handle the consent to the terminal, which precedes that to the command."""
+        self._awaits_terminal = False
+
     def on_request_failure(self, _: Message) -> None:
-        """Handle the refusal of the command, the only request that wants a reply."""
-        command = self._command.decode("utf-8", "replace")
+        """Handle the refusal of the terminal or the command; no other request wants a reply."""
         self.close()
+        if self._awaits_terminal:
+            self.open_refused(terminal_refused_error())
+            return
+        command = self._command.decode("utf-8", "replace") or "the login shell"
         self.open_refused(
             ConnectError(
                 "shell",
@@ -452,6 +477,16 @@ class ShellChannel(SshChannel):
         )
 
 
+def terminal_refused_error() -> ConnectError:
+    """Return the error for a host that refuses a terminal."""
+    return ConnectError(
+        "shell",
+        "the host refuses a terminal",
+        "`PermitTTY` in its sshd_config or `no-pty` in authorized_keys forbids it; for a command "
+        "without a terminal add `< /dev/null`",
+    )
+
+
 def _take_output(parts: list[bytes]) -> bytes:
     """Remove the first of ``parts`` and return them joined, ``INITIAL_WINDOW`` bytes at most.
 
@@ -464,6 +499,11 @@ def _take_output(parts: list[bytes]) -> bytes:
     output = parts[0] if count == 1 else b"".join(parts[:count])
     del parts[:count]
     return output
+
+
+def _add_size(message: Message, size: TerminalSize) -> Message:
+    """Add the size in characters, and 0 for the unknown size in pixels."""
+    return message.add_int(size.columns).add_int(size.rows).add_int(0).add_int(0)
 
 
 def _encode_text(text: str) -> bytes:

@@ -10,6 +10,7 @@ from typing import NoReturn
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import ConnectionOptions
 from orchestrator.model.sanitize import quote_output
+from orchestrator.remote_shell.channel_protocol import Terminal
 from orchestrator.transports.deadline import Deadline
 from orchestrator.transports.local_user import login_name
 from orchestrator.transports.prompts import LoginCredentials
@@ -125,6 +126,16 @@ class SshClient(SshTransport):
         except BrokenPipeError as error:
             raise ConnectError("channel", f"the connection to the host ended: {error}") from error
 
+    def request_command(self, command: str, terminal: Terminal | None) -> ShellChannel:
+        """Return a channel for a command, or for the login shell (''), not confirmed yet.
+
+        Raises ConnectError if the connection has ended.
+        """
+        try:
+            return self._request_session(command, terminal)
+        except BrokenPipeError as error:
+            raise ConnectError("channel", f"the connection to the host ended: {error}") from error
+
     def open_tunnel(self, address: str, port: int, deadline: Deadline) -> DirectTcpipChannel:
         """Open a TCP connection from the host to an address (direct-tcpip). Raises ConnectError."""
         with self.lock:
@@ -203,12 +214,17 @@ class SshClient(SshTransport):
             shell, self._spare_shell = self._spare_shell, None
         return shell
 
-    def _request_session(self, command: str) -> ShellChannel:
+    def _request_session(self, command: str, terminal: Terminal | None = None) -> ShellChannel:
         with self.lock:
             command_bytes = command.encode("utf-8", "surrogateescape")
             forward_agent = self._agent is not None and not self._agent.error
             shell = ShellChannel(
-                self, self._next_channel(), command_bytes, forward_agent, self._environment
+                self,
+                self._next_channel(),
+                command_bytes,
+                forward_agent,
+                self._environment,
+                terminal,
             )
             self.register_channel(shell)
         request = Message().add_byte(codes.cMSG_CHANNEL_OPEN).add_string("session")

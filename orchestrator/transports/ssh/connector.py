@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import ConnectionOptions, Host
-from orchestrator.remote_shell.channel_protocol import Channel
+from orchestrator.remote_shell.channel_protocol import Channel, CommandChannel, Terminal
 from orchestrator.transports.become import BecomeShells
 from orchestrator.transports.deadline import CancelledError, Deadline
 from orchestrator.transports.local_user import login_name
@@ -63,18 +63,39 @@ class SshConnection:
     def open(self, become: str = "") -> Channel:
         """Implement ``Connection.open``."""
         if become in ("", self._user):
-            return self._open_shell("")
-        return self._become_shells.open(become, lambda other: self._open_shell(other.command_line))
+            return self._open(self._client.request_shell)
+        return self._become_shells.open(
+            become, lambda other: self._open(lambda: self._client.request_shell(other.command_line))
+        )
 
-    def _open_shell(self, command: str) -> ShellChannel:
-        """Open the login user's shell, or a channel that runs ``command``.
+    def start_command(
+        self, command: str, terminal: Terminal | None = None, become: str = ""
+    ) -> CommandChannel:
+        """Implement ``Connection.start_command``."""
+
+        def start(command_line: str) -> ShellChannel:
+            channel = self._open(lambda: self._client.request_command(command_line, terminal))
+            self._client.close_spare_shell()  # this connection is for one command
+            return channel
+
+        if become in ("", self._user):
+            return start(f"exec {command}" if command else "")
+        return self._become_shells.start_command(
+            become,
+            command,
+            lambda other: start(other.command_line),
+            on_terminal=terminal is not None,
+        )
+
+    def _open(self, request: Callable[[], ShellChannel]) -> ShellChannel:
+        """Open a channel that ``request`` returns.
 
         sshd still counts a session for a moment after it confirmed that the session is closed.
         If the host allows only one session, a refusal right after a close is therefore retried.
         """
         end = time.monotonic() + SESSION_SETTLE_TIME
         while True:
-            shell = self._client.request_shell(command)
+            shell = request()
             try:
                 shell.wait_open(self._connect.timeout)
                 return shell

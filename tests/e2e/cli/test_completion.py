@@ -69,6 +69,8 @@ def completions(project: OrchProject, line: str, cwd: Path | None = None) -> set
     ("line", "found"),
     [
         ("orch -s dev run deploy:publish ", {"mode=", "dry=", *TASKS}),
+        ("orch -s real ssh ", {"r1", "r2"}),
+        ("orch -s dev ssh b", {"b1", "b2"}),
         ("orch -s dev run deploy m", {"mode=", "motd"}),
         ("orch -s dev run deploy l", {"level="}),
         ("orch -s dev run deploy s", {"service", "sysctl"}),
