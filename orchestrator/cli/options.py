@@ -284,8 +284,9 @@ def output_options(command: F) -> F:
                 "--output",
                 type=click.Choice([mode.value for mode in OutputMode]),
                 envvar="ORCH_OUTPUT",
+                show_envvar=True,
                 help="How to show the output of hosts: live (the default on a terminal), lines "
-                "(the default elsewhere), folded (at the end), quiet. Default: $ORCH_OUTPUT.",
+                "(the default elsewhere), folded (at the end), quiet.",
             ),
             click.option(
                 "--diff-hosts",

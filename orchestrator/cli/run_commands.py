@@ -67,7 +67,8 @@ def run_command(
             plan_without_secrets(context, task_requests, plan_options(command_options), os.environ)
         )
     plan = plan_tasks(context, task_requests, plan_options(command_options), os.environ)
-    return run_planned(context, plan, command_options)
+    again = rerun_command(context, command_options, ("run",), words)
+    return run_planned(context, plan, command_options, again)
 
 
 @click.command(
@@ -128,7 +129,9 @@ def exec_command(
         task = adhoc_task(command, readonly=readonly, stdin=text)
     context = load_command_context(command_options, f"exec -- {shlex.join(command)}")
     plan = plan_task(context, task, plan_options(command_options), os.environ)
-    return run_planned(context, plan, command_options)
+    flags = (*(("--readonly",) if readonly else ()), *(("--script", script) if script else ()))
+    again = rerun_command(context, command_options, ("exec", *flags), ("--", *command))
+    return run_planned(context, plan, command_options, "" if stdin else again)
 
 
 @click.command("facts", short_help="Show the facts of hosts.")
@@ -339,8 +342,14 @@ def load_command_context(command_options: CommandOptions, example: str) -> Proje
     return context
 
 
-def run_planned(context: ProjectContext, plan: Plan, command_options: CommandOptions) -> int:
-    """Run a plan, ask what has to be asked, and return the exit code. Raises UsageError."""
+def run_planned(
+    context: ProjectContext, plan: Plan, command_options: CommandOptions, rerun: str = ""
+) -> int:
+    """Run a plan, ask what has to be asked, and return the exit code.
+
+    ``rerun`` is the command that runs it again on the hosts that failed, to be shown if some do.
+    Raises UsageError.
+    """
     from orchestrator.cli.tty_prompt import TtyPrompter
     from orchestrator.commands.run_plan import UserInterface, run_plan
     from orchestrator.journal import expected_seconds
@@ -363,6 +372,7 @@ def run_planned(context: ProjectContext, plan: Plan, command_options: CommandOpt
             mode=None if output is None else OutputMode(output),
             diff=command_options.diff,
             diff_hosts=command_options.diff_hosts,
+            rerun=rerun,
         ),
         stdout=sys.stdout,
         stderr=sys.stderr,
@@ -447,6 +457,27 @@ def _cli_args_for_rerun(command_options: CommandOptions) -> tuple[str, ...]:
     for option, values in (("--env", command_options.environment), ("-e", command_options.extra)):
         words += [word for value in values for word in (option, value)]
     return tuple(words)
+
+
+def rerun_command(
+    context: ProjectContext,
+    command_options: CommandOptions,
+    command: Sequence[str],
+    arguments: Sequence[str],
+) -> str:
+    """Return the command line that runs this again on the hosts that failed, secrets masked."""
+    words = ["orch", "-s", context.stage.name, *command, "-l", "@failed"]
+    words += _cli_args_for_rerun(command_options)
+    for option, values in (
+        ("--app", command_options.apps),
+        ("--tags", command_options.tags),
+        ("--skip-tags", command_options.skip_tags),
+        ("--handler", command_options.handlers),
+    ):
+        words += [option, ",".join(values)] if values else []
+    words += ["--start-at", command_options.start_at] if command_options.start_at else []
+    words += ["--check"] if command_options.check else []
+    return context.secrets.masker.mask_text(shlex.join((*words, *arguments)))
 
 
 def confirm_protected_stage(context: ProjectContext, what: str, hosts: Sequence[str]) -> None:

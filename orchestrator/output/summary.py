@@ -110,6 +110,9 @@ class SummarySink:
         yield from wrap_text(totals, self._out.width or len(totals))
         if event.log:
             yield self._out.paint(f"log: {to_one_line(event.log)}", DIM)
+        failed = sum(row.status.is_failure for row in event.rows)
+        if self._options.rerun and 0 < failed < len(event.rows):
+            yield f"again, where it failed: {to_one_line(self._options.rerun)}"  # to be copied
 
     def _change_lines(self) -> Iterator[str]:
         """Yield what was changed, a line for each step and group of hosts with the same change.

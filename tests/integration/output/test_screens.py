@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.projects import OrchProject
 from tests.support.tmux_terminal import TmuxTerminal, wait_until
 
 SCREENS = Path(__file__).parent / "screens"
@@ -19,7 +20,9 @@ SCREENS = Path(__file__).parent / "screens"
 
 def normalized(lines: list[str]) -> str:
     text = re.sub(r"\b\d+(\.\d+)? s\b", "N s", "\n".join(lines).rstrip())
-    return re.sub(r"(?m)^\d\d:\d\d:\d\d ", "00:00:00 ", text)
+    text = re.sub(r"(?m)(?<= )\d+\.\d\d(?= |$)", "N.NN", text)
+    text = re.sub(r"(?m)^log: \S*$(\n\S*runs\S*$)?", "log: FOLDER", text)
+    return re.sub(r"\b20\d{12}-[0-9a-f]{4}\b", "RUN", text)
 
 
 def check_screen(terminal: TmuxTerminal, name: str, *, history: bool = False) -> None:
@@ -80,5 +83,21 @@ def test_a_terminal_that_gets_narrower_and_wider_keeps_its_lines(tmp_path: Path)
         check_screen(terminal, "deploy-20-hosts-120-narrowed-to-60")
         terminal.resize(120, 24)
         check_screen(terminal, "deploy-20-hosts-120-widened-again")
+    finally:
+        terminal.close()
+
+
+def test_the_screen_after_an_interrupt(tmp_path: Path, project: OrchProject) -> None:
+    project.add_sandbox_stage("web1", "web2")
+    project.write(
+        {"tasks/t.yml": "steps:\n- {name: prepare, run: mkdir x}\n- {name: wait, run: sleep 300}\n"}
+    )
+    environ = [f"{name}={value}" for name, value in project.environ({}).items()]
+    command = ["env", *environ, *project.command("-C", str(project.root), "-s", "dev", "run", "t")]
+    terminal = TmuxTerminal(tmp_path / "s", 80, 24, command)
+    try:
+        check_screen(terminal, "interrupted-running")
+        terminal.type("", "C-c")
+        check_screen(terminal, "interrupted-end")
     finally:
         terminal.close()

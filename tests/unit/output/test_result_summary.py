@@ -492,3 +492,24 @@ def test_output_that_was_shown_as_it_came_is_not_shown_again() -> None:
     sink(run_finished())
     assert "a" * 9 not in stream.getvalue()
     assert "b" * 9 in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("statuses", "is_shown"),
+    [
+        ((Status.OK, Status.FAILED), True),
+        ((Status.OK, Status.UNREACHABLE), True),
+        ((Status.OK, Status.CHANGED), False),
+        ((Status.FAILED, Status.FAILED), False),
+    ],
+)
+def test_the_command_that_repeats_a_run_is_shown_if_some_hosts_failed(
+    statuses: tuple[Status, ...], is_shown: bool
+) -> None:
+    out, stream = make_screen(40)
+    command = "orch -s dev run a-task-with-a-long-name -l @failed"
+    sink = SummarySink(out, DisplayOptions(rerun=command))
+    rows = [make_row(f"h{n}", status) for n, status in enumerate(statuses)]
+    for event in (run_started("h0", "h1"), run_finished(*rows)):
+        sink(event)
+    assert (f"again, where it failed: {command}\n" in stream.getvalue()) is is_shown
