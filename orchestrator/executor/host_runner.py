@@ -386,7 +386,7 @@ class HostTaskRunner:
             if is_known and desired and payload is desired.probe_payload:
                 continue
             try:
-                staged = self._upload_payload(step, payload)
+                staged = self._upload_payload(step, self._needed_part(payload))
             except OrchError as error:
                 return transfer_failed_result(error, self._endpoint(step))
             check_result = None
@@ -444,6 +444,11 @@ class HostTaskRunner:
                 error, self._endpoint(step), "the download failed"
             )
         return replace(outcome, seconds=time.monotonic() - began)
+
+    def _needed_part(self, payload: UploadPayload) -> UploadPayload:
+        """Return the payload without what the host has, according to the last check."""
+        needed = self.recorder.needed_lines
+        return payload if payload.select is None or needed is None else payload.select(needed)
 
     def _upload_payload(self, step: PlannedStep, payload: UploadPayload) -> str:
         """Upload the command's payload; return its path on the host."""

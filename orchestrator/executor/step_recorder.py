@@ -126,6 +126,11 @@ class StepRecorder:
             )
         )
 
+    @property
+    def needed_lines(self) -> tuple[tuple[int, int], ...] | None:
+        """Return the parts of a tree's manifest that the last step's host needs; None for all."""
+        return self._module_result.needed
+
     def warn(self, text: str) -> None:
         """Warn the user of something about the host."""
         app, host = self.state.host_state.app, self.state.host_state.host.name
@@ -464,6 +469,8 @@ class ModuleResultParser:
         self._lines: dict[str, list[str]] = {"old": [], "new": []}
         self._text_endings: dict[str, str] = {}
         self._exit_statuses: dict[str, int] = {}
+        self.needed: tuple[tuple[int, int], ...] | None = None
+        """The first and the last line of each part of a tree's manifest that the host needs."""
 
     def add_report(self, kind: str, text: str) -> None:
         """Add the next report; a kind that starts with ``+`` is continued by the next one.
@@ -498,6 +505,8 @@ class ModuleResultParser:
             self._lines[kind].append(text)
         elif kind in ("old#", "new#"):
             self._text_endings.setdefault(kind[:-1], text)
+        elif kind == "need":
+            self.needed = tuple(map(_parse_range, text.split(","))) if text else ()
         elif kind in ("probe", "fix"):
             self._exit_statuses[kind] = parse_number(text)
         else:
@@ -555,6 +564,11 @@ class ModuleResultParser:
         if lines and self._text_endings.get(kind) == "cut":
             lines[-1] = lines[-1].removesuffix("\n")
         return lines
+
+
+def _parse_range(text: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    return parse_number(first), parse_number(last if dash else first)
 
 
 def _state_changes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -18,7 +18,8 @@ class UploadPayload(Struct, frozen=True):
 
     The data is the contents of ``path``, or ``data`` if ``path`` is None, or what ``read_chunks``
     yields on each call. ``digest`` is its SHA-256 in hexadecimal digits; with ``read_chunks``, any
-    digest that identifies the data.
+    digest that identifies the data. ``select`` returns the payload with only these lines of a
+    tree's manifest, given by the first and the last of each part.
     """
 
     size: int
@@ -26,6 +27,7 @@ class UploadPayload(Struct, frozen=True):
     path: Path | None = None
     data: bytes = b""
     read_chunks: Callable[[], Iterator[bytes]] | None = None
+    select: Callable[[Sequence[tuple[int, int]]], UploadPayload] | None = None
 
     def __eq__(self, other: object) -> bool:
         """Return True if size, digest, path and data are equal."""

@@ -869,9 +869,10 @@ tree_extra() {
     -exec sh -c "$f_names" sh X {} + -o -exec sh -c "$f_names" sh E {} +
 }
 # tree_compare OWNED UNREAD: read the manifest, a line `=`, and the output of tree_facts and
-# tree_extra, and print: `S STATE`; `! CONFLICT`; `- LINE` and `+ LINE` of a diff; and changes as
-# WHAT KIND TOLD NAME, where WHAT is m for missing, c for different, r for to be removed, and TOLD
-# is the target of a link.
+# tree_extra, and print: `S STATE`; `! CONFLICT`; `- LINE` and `+ LINE` of a diff; `N NUMBERS` if
+# only some files and links of the manifest are needed, with their line numbers, like 3-5,9; and
+# changes as WHAT KIND TOLD NAME, where WHAT is m for missing, c for different, r for to be removed,
+# and TOLD is the target of a link.
 tree_compare() {
   awk -v owned="$1" -v unread="$2" '
     function told(m, h, p) { return m " " substr(h, 1, 12) " " p }
@@ -888,6 +889,12 @@ tree_compare() {
       next }
     /^X / { s = substr($0, 5); while (sub("/[^/]*$", "", s)) keep[s] = 1; next }
     { has[substr($0, length($1) + 3)] = $1 }
+    function need(i) {
+      needed++
+      if (i == last + 1 && first) { last = i; return }
+      range(); first = last = i }
+    function range() {
+      if (first) numbers = numbers (numbers ? "," : "") first (last > first ? "-" last : "") }
     function compared(i, k, p, t) {
       why = t == "l" ? " (a link)" : ""
       if (t == "absent") missing++
@@ -902,11 +909,15 @@ tree_compare() {
       else if (k != "l" && owned != "" && !(p in own)) { owners++; why = " (its owner)" }
       else return
       print (t == "absent" ? "m" : "c"), k, (k == "l" ? sum[i] : "-"), p
+      if (k == "f" || k == "l") need(i)
       if (t != "absent") print "- " (t ~ /^[0-9f]/ ? told(t, has[p], p) : p) why
       print "+ " (k == "f" ? told(mode[i], sum[i], p) : p) }
     END {
-      for (i = 1; i <= n; i++)
-        compared(i, kind[i], name[i], name[i] in type ? type[name[i]] : "absent")
+      for (i = 1; i <= n; i++) {
+        if (kind[i] == "f" || kind[i] == "l") all++
+        compared(i, kind[i], name[i], name[i] in type ? type[name[i]] : "absent") }
+      range()
+      if (needed < all && length(numbers) < 8000) print "N " numbers
       for (i = extra; i >= 1; i--) if (!(more[i] in keep)) {
         removed++; print "r", is[i], "-", more[i]; print "- " more[i] }
       count(missing, "missing"); count(different, "different"); count(modes, "of another mode")
@@ -914,16 +925,17 @@ tree_compare() {
       print "S " (text ? text " of " n : "as given")
     }'
 }
-# tree_report KEY: report the state and the diff that tree_compare printed. Fail if there are
-# conflicts.
+# tree_report KEY: report the state, the diff and the needed lines (as the state #need) that
+# tree_compare printed. Fail if there are conflicts.
 tree_report() {
   # as few lines as possible, because a shell reads a pipe byte by byte
-  if [ "$o_show" ]; then LC_ALL=C grep -v '^[mcr] '; else LC_ALL=C grep '^[!S] '; fi | {
+  if [ "$o_show" ]; then LC_ALL=C grep -v '^[mcr] '; else LC_ALL=C grep '^[!SN] '; fi | {
     f_tree_report_bad= f_tree_report_state=
     while IFS= read -r f_tree_report_line; do
       case $f_tree_report_line in
       '! '*) f_tree_report_bad=1; printf '%s\n' "${f_tree_report_line#??}" >&2;;
       'S '*) f_tree_report_state=${f_tree_report_line#??};;
+      'N '*) state '#need' "${f_tree_report_line#??}";;
       *)
         f_tree_report_word=new
         case $f_tree_report_line in -*) f_tree_report_word=old;; esac

@@ -20,11 +20,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import TypeAlias
 
 from msgspec import Struct, field
 
@@ -42,16 +44,23 @@ _MAX_SHARED_BYTES = 64 << 20
 
 Opening many small files and verifying that they are unchanged takes longer than sending them.
 """
+_MAX_SHARED_ARCHIVES = 4
+_STAMP_MARGIN = 100_000_000
+"""Nanoseconds for which another change could leave a file's times as they are (coarse clocks)."""
 _PIECE_BYTES = 1 << 17
 _MAX_NAME_BYTES = 100
 """Maximum length in bytes of a name in a ustar header."""
+
+
+ManifestLines: TypeAlias = "tuple[tuple[int, int], ...]"
+"""Parts of a manifest: the numbers of the first and the last line of each."""
 
 
 class TreeEntry(Struct, frozen=True):
     """One entry of a tree.
 
     ``kind`` is f (file), l (link) or d (folder). ``content`` is a file's SHA-256, or a link's
-    target.
+    target. ``stamp`` differs if a file has changed since it was listed; empty if it may not.
     """
 
     kind: str
@@ -60,18 +69,23 @@ class TreeEntry(Struct, frozen=True):
     mode: int = 0
     content: bytes = b""
     size: int = 0
+    stamp: tuple[int, ...] = ()
 
 
 class FileTree(Struct, frozen=True):
     """The files and links below a folder, or one file.
 
-    ``shared_archives`` are archives kept in memory, with and without the manifest.
+    ``members`` are the entries of the archive, each with the number of its line in the manifest;
+    ``lines`` is the number of all lines. ``shared_archives`` are archives kept in memory, by
+    whether they have the manifest, and by the lines of it that they are for.
     """
 
     manifest: bytes
-    files: tuple[TreeEntry, ...]
-    links: tuple[TreeEntry, ...] = ()
-    shared_archives: dict[bool, SharedPieces] = field(default_factory=dict)
+    members: tuple[tuple[int, TreeEntry], ...]
+    lines: int
+    shared_archives: dict[tuple[bool, ManifestLines | None], SharedPieces] = field(
+        default_factory=dict
+    )
 
     @property
     def manifest_archive(self) -> UploadPayload:
@@ -79,33 +93,48 @@ class FileTree(Struct, frozen=True):
         size = _member_bytes(len(self.manifest)) + len(_END_OF_ARCHIVE)
         return UploadPayload(size, self._digest, read_chunks=self._manifest_chunks)
 
-    def payload(self, *, whole: bool) -> UploadPayload:
-        """Return the archive of the files, with the manifest if ``whole``.
+    def payload(self, *, whole: bool, lines: ManifestLines | None = None) -> UploadPayload:
+        """Return the archive of the files and links, with the manifest if ``whole``.
 
-        Reading its chunks raises OrchError if a file has changed since it was listed.
+        ``lines`` are those of the manifest whose entries are needed; None for all. Reading the
+        chunks raises OrchError if a file has changed since it was listed.
         """
-        size = sum(_member_bytes(entry.size) + _long_name_bytes(entry) for entry in self.files)
-        size += sum(_member_bytes(0) + _long_name_bytes(entry) for entry in self.links)
+        members = self._members(lines)
+        size = sum(_member_bytes(entry.size) + _long_name_bytes(entry) for entry in members)
         size += (_member_bytes(len(self.manifest)) if whole else 0) + len(_END_OF_ARCHIVE)
-        if size > _MAX_SHARED_BYTES:
-            return UploadPayload(size, self._digest, read_chunks=partial(self.archive, whole=whole))
-        shared = SharedPieces(partial(self.archive, whole=whole))
-        # setdefault is atomic: hosts are planned in parallel
-        return UploadPayload(
-            size, self._digest, read_chunks=self.shared_archives.setdefault(whole, shared).pieces
-        )
+        read_chunks = partial(self.archive, whole=whole, lines=lines)
+        key = (whole, lines)
+        is_shared = key in self.shared_archives or len(self.shared_archives) < _MAX_SHARED_ARCHIVES
+        if size <= _MAX_SHARED_BYTES and is_shared:
+            # setdefault is atomic: hosts are planned in parallel
+            shared = self.shared_archives.setdefault(key, SharedPieces(read_chunks))
+            read_chunks = shared.pieces
+        select = partial(self._select, whole=whole) if lines is None else None
+        return UploadPayload(size, self._digest, read_chunks=read_chunks, select=select)
 
-    def archive(self, *, whole: bool) -> Iterator[bytes]:
+    def archive(self, *, whole: bool, lines: ManifestLines | None = None) -> Iterator[bytes]:
         """Yield the archive in pieces."""
         if whole:
             yield from self._manifest_member()
-        for entry in self.files:
+        for entry in self._members(lines):
             yield _member_header(entry)
-            yield from _entry_bytes(entry)
-            yield _padding(entry.size)
-        for entry in self.links:
-            yield _member_header(entry)
+            if entry.kind == "f":
+                yield from _entry_bytes(entry)
+                yield _padding(entry.size)
         yield _END_OF_ARCHIVE
+
+    def _select(self, lines: Sequence[tuple[int, int]], *, whole: bool) -> UploadPayload:
+        return self.payload(whole=whole, lines=tuple(lines))
+
+    def _members(self, lines: ManifestLines | None) -> list[TreeEntry]:
+        """Return the entries of the archive that are needed."""
+        if lines is None:
+            return [entry for _, entry in self.members]
+        is_needed = bytearray(self.lines + 1)
+        for first, last in lines:
+            size = len(is_needed[first : last + 1])
+            is_needed[first : first + size] = b"\1" * size
+        return [entry for number, entry in self.members if is_needed[number]]
 
     @property
     def _digest(self) -> str:
@@ -179,9 +208,9 @@ def read_tree(path: Path, exclude: Sequence[str]) -> FileTree:
         entries = [TreeEntry("d", b".", str(path)), *_entries_below(str(path), b".", patterns)]
     else:
         entries = [_file_entry(str(path), b"")]
-    files = tuple(entry for entry in entries if entry.kind == "f")
-    links = tuple(entry for entry in entries if entry.kind == "l")
-    return FileTree(b"".join(map(_manifest_line, entries)), files, links)
+    members = [(number, entry) for number, entry in enumerate(entries, 1) if entry.kind != "d"]
+    members.sort(key=lambda member: member[1].kind)  # files before links
+    return FileTree(b"".join(map(_manifest_line, entries)), tuple(members), len(entries))
 
 
 def _entries_below(folder: str, name: bytes, patterns: Sequence[str]) -> Iterator[TreeEntry]:
@@ -209,21 +238,32 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
 
 
 def _file_entry(path: str, name: bytes) -> TreeEntry:
-    digest, size = hashlib.sha256(), 0
+    digest, size, began = hashlib.sha256(), 0, time.time_ns()
     # opening many small files takes most of the time
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        bits = os.fstat(file).st_mode
-        if not stat.S_ISREG(bits):
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
             raise _unsupported_error(path)
         while chunk := os.read(file, _CHUNK_BYTES):
             digest.update(chunk)
             size += len(chunk)
     finally:
         os.close(file)
+    is_settled = max(found.st_mtime_ns, found.st_ctime_ns) < began - _STAMP_MARGIN
     return TreeEntry(
-        "f", name, path=path, mode=_git_mode(bits), content=digest.hexdigest().encode(), size=size
+        "f",
+        name,
+        path=path,
+        mode=_git_mode(found.st_mode),
+        content=digest.hexdigest().encode(),
+        size=size,
+        stamp=_stamp(found) if is_settled else (),
     )
+
+
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _unsupported_error(path: str) -> OrchError:
@@ -256,15 +296,25 @@ def _octal_escape(text: bytes) -> bytes:
 
 
 def _entry_bytes(entry: TreeEntry) -> Iterator[bytes]:
-    """Yield the file's bytes; raise OrchError unless they are the ones that were listed."""
+    """Yield the file's bytes; raise OrchError unless they are the ones that were listed.
+
+    Their checksum is needed only if the stamp does not show it.
+    """
     left, digest = entry.size, hashlib.sha256()
     try:
         file = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            has_stamp = bool(entry.stamp) and _stamp(os.fstat(file)) == entry.stamp
             while left and (chunk := os.read(file, min(left, _CHUNK_BYTES))):
                 left -= len(chunk)
-                digest.update(chunk)
+                if not has_stamp:
+                    digest.update(chunk)
                 yield chunk
+            is_same = (
+                _stamp(os.fstat(file)) == entry.stamp
+                if has_stamp
+                else (digest.hexdigest().encode() == entry.content)
+            )
         finally:
             os.close(file)
     except OSError as error:
@@ -272,7 +322,7 @@ def _entry_bytes(entry: TreeEntry) -> Iterator[bytes]:
         raise OrchError(
             Diagnostic(f"cannot read {display_path(Path(entry.path))}: {reason}")
         ) from None
-    if left or digest.hexdigest().encode() != entry.content:
+    if left or not is_same:
         raise OrchError(Diagnostic(f"{display_path(Path(entry.path))} changed during the run"))
 
 

@@ -9,6 +9,7 @@ that of a failure. It reports by markers:
                       cut (the last line has no newline)
     new LINE          a line of the new content, if only the host knows it; it ends as `old`
                       does, with ``new# WHY``
+    need NUMBERS      of a tree, only these lines of the manifest are needed, like 3-5,9
     probe STATUS      the probe failed
     fix STATUS        the fix failed
 

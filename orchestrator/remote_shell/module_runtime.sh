@@ -121,7 +121,7 @@ o_failed_probe() {
   [ $o_status != 64 ] || exit 64
   exit 1
 }
-# Sets o_show o_have o_status o_off o_out.
+# Sets o_show o_have o_status o_off o_out o_is_stated o_value.
 o_module() {
   set +e
   [ -z "$o_staged" ] || { trap 'rm -rf -- "${o_staged%/*}"' EXIT; trap 'exit 143' TERM HUP INT; }
@@ -135,6 +135,8 @@ o_module() {
     may_change || { o_status=$?; o_failed_probe; }
     o_show=
     o_states have
+    o_value '#need'
+    [ -z "$o_is_stated" ] || o_report need "$o_value"
     [ -z "$o_check" ] || exit 78
     apply_fixes
     o_get; o_compare

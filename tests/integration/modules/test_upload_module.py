@@ -463,3 +463,58 @@ def test_new_folders_are_as_those_above_have_them(
         for path in (destination / "css").iterdir():
             path.unlink()
         (destination / "css").rmdir()
+
+
+def test_only_what_the_host_lacks_is_sent(
+    machine: ShellMachine, source: Path, destination: Path
+) -> None:
+    """The tar of the host notes what is in the archives that it gets."""
+    for number in range(9):
+        (source / f"large {number}").write_bytes(os.urandom(20_000))
+    step = upload_step(source, destination)
+    machine.check_then_run(step, "changed")
+    log, tools = machine.root.parent / "log", machine.root.parent / f"{machine.root.name}-tools"
+    real = (tools / "tar").resolve() if machine.shell == "busybox" else "/usr/bin/tar"
+    run = f"{real} tar" if machine.shell == "busybox" else real
+    (tools / "tar").unlink(missing_ok=True)
+    (tools / "tar").write_text(
+        f'#!/bin/sh\nfor each; do case $each in */payload) {run} -tf "$each" >>{log};; esac; done\n'
+        f'exec {run} "$@"\n'
+    )
+    (tools / "tar").chmod(0o755)
+    for number in (2, 3, 7):
+        (source / f"large {number}").write_bytes(os.urandom(20_000))
+    (source / "also").symlink_to("index")
+    (destination / "css" / "a").write_text("changed there")
+    assert machine.run_step(step).status == "changed"
+    assert folder_hashes(destination) == folder_hashes(source)
+    assert log.read_text().splitlines() == [
+        *("t/css/a", "t/large 2", "t/large 3", "t/large 7", "t/also"),
+    ]
+
+
+def folder_hashes(folder: Path) -> dict[str, bytes | str]:
+    return {
+        str(path.relative_to(folder)): str(path.readlink())
+        if path.is_symlink()
+        else path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_file_that_changes_after_it_was_listed_is_not_taken(
+    machine: ShellMachine, source: Path, destination: Path, stays: bool
+) -> None:
+    """A step before changes it, with its size and its times of before or new ones."""
+    large = source / "large"
+    large.write_bytes(b"a" * 300_000)
+    os.utime(large, (1_000_000_000, 1_000_000_000))
+    keep = f"touch -d @1000000000 {large}" if stays else ":"
+    change = f"tr a b <{large} >{large}.new; cat {large}.new >{large}; rm {large}.new; {keep}"
+    steps = [{"run": change}, upload_step(source, destination)]
+    outcome = machine.run_steps(steps).outcomes[-1]
+    assert outcome.status == "failed"
+    assert "large changed during the run" in outcome.reason
+    assert not destination.exists()
