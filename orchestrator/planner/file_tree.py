@@ -102,6 +102,7 @@ class FileTree(Struct, frozen=True):
         members = self._members(lines)
         size = sum(_member_bytes(entry.size) + _long_name_bytes(entry) for entry in members)
         size += (_member_bytes(len(self.manifest)) if whole else 0) + len(_END_OF_ARCHIVE)
+        read_chunks: Callable[[], Iterator[bytes]]
         read_chunks = partial(self.archive, whole=whole, lines=lines)
         key = (whole, lines)
         is_shared = key in self.shared_archives or len(self.shared_archives) < _MAX_SHARED_ARCHIVES
