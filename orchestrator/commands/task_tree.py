@@ -174,6 +174,8 @@ def _item_notes(item: PlaybookItem) -> Iterator[str]:
         yield f"{item.pause:g} s between batches"
     if item.confirm:
         yield "each batch but the first is confirmed"
+    if item.on_batch_failure == "continue":
+        yield "a failed batch does not stop the next one"
     if item.max_failures is not None:
         yield f"at most {_count_text(item.max_failures)} may fail"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct, field
@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
 from orchestrator.executor.app_locks import AppLocks, LockOwner, lock_users
+from orchestrator.executor.batch_failures import BatchFailures
 from orchestrator.executor.cancel import CancelToken
 from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
 from orchestrator.executor.host_runner import HostTaskRunner
@@ -84,6 +85,7 @@ class AppRunner:
         self.rollback_stack = RollbackStack()
         self.failed_hosts: set[str] = set()
         self.failed_by_item: dict[int, set[str]] = {}
+        self.batch_failures = BatchFailures(app_plan.planned_tasks)
         self.preflight_check = PreflightCheck(app_plan, connections, pool, emit)
         self.is_locked = self.is_declined = False
         self.app_locks = self._create_locks()
@@ -164,6 +166,8 @@ class AppRunner:
             if self.connections.cancel.is_cancelled:
                 self._end_run(number, None, "interrupted")
                 return
+            if self.batch_failures.has_failed(planned_task):
+                continue
             if planned_task.is_commit:
                 self.rollback_stack.commit(planned_task, self.app_plan.planned_tasks[:number])
                 continue
@@ -192,7 +196,9 @@ class AppRunner:
             if self.connections.cancel.is_cancelled:
                 self._end_run(number + 1, None, "interrupted")
                 return
-            if reason := self._failure_reason(planned_task):
+            if (reason := self._failure_reason(planned_task)) and not self._end_batch(
+                number, planned_task, reason
+            ):
                 self._end_run(number + 1, planned_task, reason)
                 return
             # during the rollback of hosts whose failure is tolerated
@@ -233,6 +239,10 @@ class AppRunner:
             failed_in_item |= counted
             allowed = planned_task.max_failures.limit - len(failed_in_item) + len(counted)
         if not counted:
+            needed = planned_task.once and len(states) == len(planned_task.hosts)
+            if needed and not self.options.keep_going:  # every host that could run it had stopped
+                first = next(iter(states))
+                return f"{first}, which was to run '{planned_task.task}' once, {states[first]}"
             return ""
         if len(counted) > allowed and not self.options.keep_going:
             first = next(name for name in states if name in counted)
@@ -247,6 +257,35 @@ class AppRunner:
                 planned_task.once and not planned_task.any_host
             )
         return host_state.is_stopped
+
+    def _end_batch(self, number: int, planned_task: PlannedTask, reason: str) -> bool:
+        """End only the batch in which a task failed; return False if the app run has to end.
+
+        What the batch started is rolled back, but not the ``once`` tasks in it, which ran for the
+        next batches too. Its hosts take no further part.
+        """
+        states = self.host_states
+        stopped = [host.host for host in planned_task.hosts if states[host.host].is_stopped]
+        scope = self.batch_failures.add(number, stopped)
+        if scope is None:
+            return False
+        self.failed_hosts |= set(scope.hosts)
+        text = f"batch {planned_task.batch} failed: {reason}; the others go on"
+        self.emit(
+            Warned(time.time(), f"{self.app_plan.app}: {text}" if self.app_plan.app else text)
+        )
+        self._mark_not_started(number + 1, Status.NOT_STARTED, reason, scope.hosts)
+        self._roll_back_started(
+            lambda task: (
+                set()
+                if task.once
+                else {host.host for host in task.hosts}
+                if task.batch_scope == scope
+                else set(scope.hosts)
+            ),
+            reason,
+        )
+        return True
 
     def _end_run(self, number: int, planned_task: PlannedTask | None, reason: str) -> None:
         """End the app run: roll back, then run the ``failed`` hooks unless it was interrupted.
@@ -302,13 +341,18 @@ class AppRunner:
             if hook_state.is_stopped:
                 failed_in_hook.add((hook, name))
 
-    def _mark_not_started(self, number: int, status: Status, reason: str) -> None:
+    def _mark_not_started(
+        self, number: int, status: Status, reason: str, names: Collection[str] | None = None
+    ) -> None:
         """Mark the remaining tasks of every host, from task ``number`` on, as not started.
 
         If ``status`` is NOT_STARTED, a host that has already run some of its steps becomes STOPPED.
+        ``names`` restricts that to some hosts.
         """
         for planned_task in self.app_plan.planned_tasks[number:]:
             for host in planned_task.hosts:
+                if names is not None and host.host not in names:
+                    continue
                 host_state = self.host_states[host.host]
                 is_standby = (
                     planned_task.any_host
@@ -327,13 +371,18 @@ class AppRunner:
                     )
 
     def _roll_back(self, names: set[str], reason: str) -> None:
-        """Roll back what these hosts started since the last commit, the last task first.
+        """Roll back what these hosts started since the last commit, the last task first."""
+        self._roll_back_started(lambda _task: names, reason)
+
+    def _roll_back_started(self, hosts_of: Callable[[PlannedTask], set[str]], reason: str) -> None:
+        """Roll back each started task on the hosts that ``hosts_of`` returns, if they started it.
 
         A failed rollback stops neither the other hosts nor the rollbacks of earlier tasks.
         """
         if self.plan.check_mode:
             return
         for planned_task, started_hosts in reversed(self.rollback_stack.started_tasks):
+            names = hosts_of(planned_task)
             programs = {
                 host.host: host.rollback
                 for host in planned_task.hosts

@@ -60,6 +60,7 @@ def _task_json(planned_task: PlannedTask, mask: MaskFunction) -> dict[str, Any]:
         "batch": planned_task.batch,
         "pause": planned_task.gate.pause if planned_task.gate else 0.0,
         "confirm": planned_task.gate is not None and planned_task.gate.confirm,
+        "on_batch_failure": "continue" if planned_task.batch_scope else "stop",
         "once": planned_task.once,
         "any": planned_task.any_host,
         "max_failures": planned_task.max_failures.limit if planned_task.max_failures else None,

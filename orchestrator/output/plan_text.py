@@ -213,6 +213,8 @@ def _task_notes(planned_task: PlannedTask) -> Iterator[str]:
         yield f"after a pause of {planned_task.gate.pause:g} s"
     if planned_task.gate and planned_task.gate.confirm:
         yield "after a confirmation"
+    if planned_task.batch_scope:
+        yield "a failed batch does not stop the next one"
     if planned_task.once:
         yield "once, on the first of these that is reachable" if planned_task.any_host else "once"
     if planned_task.max_failures is not None:

@@ -179,6 +179,18 @@ class CommitScope(Struct, frozen=True):
     first_task: int
 
 
+class BatchScope(Struct, frozen=True):
+    """A batch whose failure does not stop the next batches.
+
+    ``item`` is the number of the playbook item, unique in the app plan, and ``number`` that of the
+    batch in it. ``hosts`` are those of the batch; hooks may run on others, too.
+    """
+
+    item: int
+    number: int
+    hosts: tuple[str, ...]
+
+
 class BatchGate(Struct, frozen=True):
     """What happens before a batch that is not the first: a pause in seconds, then a question."""
 
@@ -194,6 +206,7 @@ class PlannedTask(Struct, frozen=True):
     every host. ``any_host``: only the first reachable host runs it. ``hooked_to``: the hook that it
     belongs to, if any. ``is_commit``: it has no steps, and what ran before is not rolled back any
     more; ``commit_scope`` restricts that to a batch. ``gate``: it begins a batch after another.
+    ``batch_scope``: if it fails, only its batch ends; None means that the app run does.
     """
 
     task: str
@@ -208,6 +221,7 @@ class PlannedTask(Struct, frozen=True):
     is_commit: bool = False
     commit_scope: CommitScope | None = None
     gate: BatchGate | None = None
+    batch_scope: BatchScope | None = None
 
     @property
     def changes(self) -> bool:

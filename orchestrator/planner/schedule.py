@@ -17,6 +17,7 @@ from orchestrator.planner.host_program import HostPlanState, HostProgramPlanner
 from orchestrator.planner.host_scope import HOSTVARS_INDEX, HostVarsIndex
 from orchestrator.planner.plan import (
     BatchGate,
+    BatchScope,
     CommitScope,
     HostPlan,
     MaxFailures,
@@ -44,7 +45,8 @@ class ScheduleContext(Struct, frozen=True):
 
     ``batch_hosts``: the hosts of the current batch, and those that the batched item does not
     select, because a hook may; None outside of batches. ``is_first_batch`` is also True outside of
-    batches. ``commit_scope``: what a commit applies to, inside a batch.
+    batches. ``commit_scope``: what a commit applies to, inside a batch. ``batch_scope``: the batch,
+    if its failure does not stop the next batches.
     """
 
     parents: tuple[str, ...] = ()
@@ -56,6 +58,7 @@ class ScheduleContext(Struct, frozen=True):
     max_failures: MaxFailures | None = None
     hooked_to: str = ""
     commit_scope: CommitScope | None = None
+    batch_scope: BatchScope | None = None
 
 
 class TaskScheduler:
@@ -77,7 +80,7 @@ class TaskScheduler:
         self.failed_hooks: dict[str, tuple[PlannedTask, ...]] = {}
         self.warnings: list[str] = []
         self.has_started = not request.start_at
-        self._failure_limits = 0
+        self._failure_limits = self._batched_items = 0
         self._rollback_planners: dict[int, Callable[[], HostPlan]] = {}
         self._changed_hosts = hosts  # since the last call of ``_hostvars_index``
         self._names_by_host: dict[str, tuple[Iterable[str], ResultsByName]] = {}
@@ -170,7 +173,13 @@ class TaskScheduler:
                     planned_task = PlannedTask(
                         "commit", "", (), flow.parents, flow.batch, is_commit=True
                     )
-                    self.planned_tasks.append(replace(planned_task, commit_scope=flow.commit_scope))
+                    self.planned_tasks.append(
+                        replace(
+                            planned_task,
+                            commit_scope=flow.commit_scope,
+                            batch_scope=flow.batch_scope,
+                        )
+                    )
             else:
                 self._add_item(item, item.action, parts, flow)
 
@@ -206,6 +215,7 @@ class TaskScheduler:
         ordered = _in_order(selected, item.order, self.request.run.id)
         batches = list(_split_into_batches(ordered, item.batch))
         others = {part.plan_state.host.name for part in parts} - set(selected)
+        self._batched_items += 1
         for number, names in enumerate(batches, 1):
             of_batch = replace(
                 flow,
@@ -213,6 +223,9 @@ class TaskScheduler:
                 batch=f"{number}/{len(batches)}",
                 is_first_batch=number == 1,
                 commit_scope=CommitScope(tuple(names), len(self.planned_tasks)),
+                batch_scope=BatchScope(self._batched_items, number, tuple(names))
+                if item.on_batch_failure == "continue"
+                else None,
             )
             start = len(self.planned_tasks)
             self._add_inner_task(item, inner, inner_parts, of_batch)
@@ -344,6 +357,7 @@ class TaskScheduler:
                     any_host=flow.any_host,
                     max_failures=flow.max_failures,
                     hooked_to=flow.hooked_to,
+                    batch_scope=flow.batch_scope,
                 )
             )
 

@@ -412,6 +412,13 @@ ITEM: KeyTable = {
         "order: shuffle",
         choices=("inventory", "reversed", "shuffle"),
     ),
+    "on_batch_failure": FileKey(
+        "text",
+        "After a failed batch, stop the run or continue with the next batch",
+        "stop",
+        "on_batch_failure: continue",
+        choices=("stop", "continue"),
+    ),
     "max_failures": FileKey(
         "host count",
         "The number or percentage of hosts that may fail before the run stops",

@@ -296,7 +296,7 @@ class PlaybookItem(Struct, frozen=True):
     out). ``batch`` are the batch sizes, the last one repeating; () means all hosts at once.
     ``max_failures`` is the number of hosts that may fail in the item before the run stops. Between
     batches, ``pause`` waits this many seconds and ``confirm`` asks the user; ``order`` is the order
-    of the hosts: inventory, reversed or shuffle.
+    of the hosts: inventory, reversed or shuffle. ``on_batch_failure`` is stop or continue.
     """
 
     action: TaskCall | Task | None
@@ -310,6 +310,7 @@ class PlaybookItem(Struct, frozen=True):
     pause: float = 0.0
     confirm: bool = False
     order: str = "inventory"
+    on_batch_failure: str = "stop"
 
 
 class Task(Struct, frozen=True):

@@ -257,7 +257,7 @@ class TaskParser:
         if once and "batch" in fields:
             mark = fields["batch"].mark
             self.problems.add("`once` and `batch` exclude each other", mark, "drop one")
-        for key in ("pause", "confirm", "order"):
+        for key in ("pause", "confirm", "order", "on_batch_failure"):
             if key in fields and "batch" not in fields:
                 self.problems.add(f"`{key}` requires `batch`", fields[key].mark)
         sizes = self.read.items(fields.get("batch"), "batch") or []
@@ -275,6 +275,12 @@ class TaskParser:
             confirm=self.read.boolean(fields.get("confirm"), "confirm") or False,
             order=self.read.choice(fields.get("order"), "order", keywords.ITEM["order"].choices)
             or "inventory",
+            on_batch_failure=self.read.choice(
+                fields.get("on_batch_failure"),
+                "on_batch_failure",
+                keywords.ITEM["on_batch_failure"].choices,
+            )
+            or "stop",
         )
 
     def parse_host_count(self, value: MarkedValue, what: str, least: int = 0) -> HostCount:

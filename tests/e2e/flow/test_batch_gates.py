@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from textwrap import dedent
 
@@ -105,13 +106,23 @@ def test_what_is_for_batches_needs_a_batch(project: OrchProject) -> None:
     assert done.code == 3
     assert "`pause` requires `batch`" in done.err
     assert "`order` requires `batch`" in done.err
+    project.write({"tasks/q.yml": "tasks: [{one: {}, on_batch_failure: continue}]"})
+    assert "`on_batch_failure` requires `batch`" in project.orch("-s", "dev", "run", "q").err
 
 
 def test_the_plan_and_the_tree_say_what_is_between_batches(project: OrchProject) -> None:
-    rolling(project, "pause: 30s\nconfirm: true\norder: reversed")
+    rolling(project, "pause: 30s\nconfirm: true\norder: reversed\non_batch_failure: continue")
     plan = project.orch("-s", "dev", "plan", "p").out
     assert plan.count("after a pause of 30 s") == 3
     assert plan.count("after a confirmation") == 3
+    assert plan.count("a failed batch does not stop the next one") == 4
+    planned = json.loads(project.orch("-s", "dev", "plan", "p", "--json").out)
+    assert [task["on_batch_failure"] for task in planned["lanes"][0]["waves"]] == ["continue"] * 4
     tree = project.orch("tasks", "--tree", "p").out
-    for text in ("last host first", "30 s between batches", "each batch but the first"):
+    for text in (
+        "last host first",
+        "30 s between batches",
+        "each batch but the first",
+        "a failed batch does not",
+    ):
         assert text in tree

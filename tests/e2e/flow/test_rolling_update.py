@@ -255,6 +255,99 @@ def test_max_failures_counts_over_all_batches_of_the_item(farm: WebFarm, most: s
     ]
 
 
+CONTINUE = "on_batch_failure: continue, "
+
+
+def test_after_a_failed_batch_the_next_ones_run_and_its_hosts_take_no_further_part(
+    farm: WebFarm,
+) -> None:
+    farm.write_task("before")
+    farm.write_task("last")
+    farm.make_fail("w3")
+    item = f"{{name: roll, batch: 2, {CONTINUE}tasks: [{', '.join((*TASKS, 'commit'))}]}}"
+    farm.project.write({"tasks/p.yml": f"tasks:\n- before\n- {item}\n- last\n"})
+    done = farm.run()
+    assert done.code == 1
+    assert host_statuses(done) == summary_counts("1256", "3", cancelled="4")
+    for host in WEB:
+        lines = [entry[0] for entry in lines_of_host(host, farm.log)]
+        if host in ("w3", "w4"):
+            undone = [f"un-{task}" for task in reversed(("before", *TASKS[:3]))]
+            assert lines == ["before", *TASKS[:3], *undone]
+        else:
+            assert lines == ["before", *TASKS, "last"]
+    assert done.host_rows["w4"]["reason"].startswith("w3 failed; 'check' is rolled back")
+    warnings = [e["text"] for e in done.events if e["event"] == "warned"]
+    assert warnings == ["batch 2/3 failed: w3 failed; the others go on"]
+
+
+def test_if_all_batches_fail_the_run_ends_there(farm: WebFarm) -> None:
+    farm.make_fail(*WEB)
+    farm.write_task("last")
+    item = f"{{name: roll, batch: 3, {CONTINUE}tasks: [update, check]}}"
+    farm.project.write(
+        {
+            "tasks/p.yml": f"tasks:\n- {item}\n- last\n",
+            "tasks/told.yml": f"failed: [p]\nsteps:\n- run: {farm.log_step('told')}\n",
+        }
+    )
+    done = farm.run()
+    assert done.code == 1
+    assert host_statuses(done) == {**summary_counts("", "123456"), "lb": "changed"}
+    log = [entry[0] for entry in lines_of_host("w6", farm.log)]
+    assert log == ["update", "check", "un-check", "un-update", "told"]
+
+
+def test_within_max_failures_a_batch_has_not_failed_and_its_other_hosts_go_on(
+    farm: WebFarm,
+) -> None:
+    farm.make_fail("w1", "w3", "w5")
+    done = farm.run_rolling("2", more=f"max_failures: 1, {CONTINUE}")
+    assert (done.code, host_statuses(done)) == (1, summary_counts("2", "135", cancelled="46"))
+
+
+def test_with_keep_going_the_healthy_hosts_of_a_failed_batch_go_on(farm: WebFarm) -> None:
+    farm.make_fail("w3")
+    done = farm.run_rolling("2", more=CONTINUE, args=["--keep-going"])
+    assert (done.code, host_statuses(done)) == (1, summary_counts("12456", "3"))
+    assert lines_of_host("w3", farm.log) == failing_lines("w3")
+
+
+def test_what_ran_once_for_all_batches_stays_and_the_run_ends_if_it_did_not_run(
+    once: WebFarm,
+) -> None:
+    once.make_fail("w1")
+    hosts = ", ".join(WEB)
+    once.project.write({"inventories/dev/roles/web.yml": f"{{hosts: [{hosts}], primary: w6}}\n"})
+    done = once.run_rolling("2", MIGRATE, "check", more=CONTINUE)
+    assert (done.code, host_statuses(done)) == (1, summary_counts("3456", "1", cancelled="2"))
+    assert [entry[:2] for entry in once.log if "migrate" in entry[0]] == [("migrate", "w6")]
+    once.file.unlink()
+    done = once.run_rolling("2", "check", MIGRATE, more=CONTINUE)
+    assert done.code == 1
+    assert {entry[0] for entry in once.log} == {"check", "un-check"}
+    assert {entry[1] for entry in once.log} == {"w1", "w2"}
+
+
+def test_a_hook_that_fails_outside_of_the_batch_ends_the_run(farm: WebFarm) -> None:
+    hook = f"roles: [balancer]\nafter: [update]\nsteps:\n- run: {farm.log_step('hook')}; false\n"
+    farm.project.write({"inventories/dev/roles/balancer.yml": "[lb]\n", "tasks/hook.yml": hook})
+    done = farm.run_rolling("2", "update", "check", more=CONTINUE)
+    assert done.code == 1
+    assert [entry[0] for entry in farm.log] == ["update"] * 2 + ["hook"] + ["un-update"] * 2
+
+
+def test_a_later_once_item_whose_host_has_failed_ends_the_run(once: WebFarm) -> None:
+    once.make_fail("w1")
+    item = f"{{name: roll, batch: 2, {CONTINUE}tasks: [check]}}"
+    once.project.write({"tasks/p.yml": f"tasks:\n- {item}\n- {MIGRATE}\n- update\n"})
+    done = once.run()
+    assert done.code == 1
+    assert {entry[0] for entry in once.log} == {"check", "un-check"}
+    reason = "w1, which was to run 'migrate' once, failed"
+    assert done.host_rows["w3"]["reason"].startswith(reason)
+
+
 def test_failures_tolerated_in_one_item_do_not_count_in_the_next(farm: WebFarm) -> None:
     farm.make_fail("w2")
     farm.write_task("again", "test {{ host.name }} != w5")
