@@ -88,7 +88,8 @@ def console_command(command_options: CommandOptions) -> int:
         console.set_become("root")
     lines = ConsoleLines(console, command_options, terminal_lock)
     try:
-        return lines.run_typed() if sys.stdin.isatty() else lines.run_piped()
+        has_prompt = sys.stdin.isatty() and (sys.stdout.isatty() or sys.stderr.isatty())
+        return lines.run_typed() if has_prompt else lines.run_piped()
     finally:
         console.close()
 
@@ -200,8 +201,9 @@ class ConsoleLines:
         if lost:
             self._connect(lost)
         again = [host.name for host in lost if host.name not in self._console.lost]
-        shown = fold_hostnames(again) + " connected again" if again else ""
-        self._out.lines([to_one_line(shown or ("" if lost else "no host is lost"))])
+        if again or not lost:
+            shown = f"{fold_hostnames(again)} connected again" if again else "no host is lost"
+            self._out.lines([to_one_line(shown)])
         return ExitCode.UNREACHABLE if self._console.lost else ExitCode.OK
 
     def _set_limit(self, argument: str) -> ExitCode:

@@ -50,7 +50,8 @@ class ConsolePrompt:
         self._paths = RemotePaths(console.connections)
         masker = console.context.secrets.masker
         history = private_state_file(console.context.root, environ, _HISTORY_FILE)
-        stream = sys.stdout if sys.stdout.isatty() else sys.stderr
+        on_stdout = sys.stdout.isatty()
+        stream = sys.stdout if on_stdout else sys.stderr
         self._session: PromptSession[str] = PromptSession(
             history=LineHistory(history, masker),
             completer=ThreadedCompleter(LineCompleter(console, self._paths)),
@@ -60,7 +61,7 @@ class ConsolePrompt:
             enable_suspend=True,
             key_bindings=_key_bindings(),
             style=_STYLE if supports_live_output(stream, environ) else _PLAIN,
-            output=create_output(stream),
+            output=None if on_stdout else create_output(stream),
         )
 
     def read_line(self) -> str | None:

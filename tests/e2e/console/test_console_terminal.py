@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +18,9 @@ from tests.projects import OrchProject
 from tests.sshd import SshdServer
 from tests.support.session_recording import processes_with
 from tests.support.tmux_terminal import TmuxTerminal, wait_until
+
+NO_CPR = {"PROMPT_TOOLKIT_NO_CPR": "1"}
+"""The test's terminal does not answer requests for the cursor's position."""
 
 
 class ConsoleTerminal:
@@ -203,3 +209,35 @@ def test_a_signal_to_end_closes_the_console(console: ConsoleTerminal, stage: Orc
     (pid,) = processes_with(f"orchestrator\0-C\0{stage.root}\0")
     os.kill(pid, signal.SIGTERM)
     wait_until("the end", lambda: "THE END 130" in console.lines())
+
+
+@pytest.mark.parametrize("streams", ["stdout", "stderr", ""])
+def test_prompts_are_on_a_terminal_and_plain_on_a_dumb_one(
+    stage: OrchProject, tmp_path: Path, streams: str
+) -> None:
+    ours, theirs = pty.openpty()
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        process = subprocess.Popen(
+            stage.command("-s", "real", "console", "-l", "db1"),
+            cwd=stage.root,
+            env=stage.environ({"TERM": "dumb" if streams == "stdout" else "vt100", **NO_CPR}),
+            stdin=theirs,
+            stdout=theirs if streams == "stdout" else out,
+            stderr=theirs if streams == "stderr" else err,
+        )
+    os.close(theirs)
+    shown = b""
+    try:
+        os.write(ours, b"echo $((6*7))\n:quit\n")
+        with suppress(OSError):  # the process has exited
+            while data := os.read(ours, 4096):
+                shown += data
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    printed = (tmp_path / "out").read_bytes()
+    assert (b"real db1>" in shown) == bool(streams)
+    assert b"db1: 42" in (shown if streams == "stdout" else printed)
+    assert streams != "stdout" or b"\x1b" not in shown.partition(b"real db1>")[2]
