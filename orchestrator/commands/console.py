@@ -201,22 +201,21 @@ class HostConsole:
             skip_unreachable=True,
             outer_runs=outer_runs(self._environ),
         )
-        return self._run(plan_in_folders(plan, folders), sink, options, journal)
+        return self._run(plan_in_folders(plan, folders), (journal, self.outputs, sink), options)
 
     def connect(self, hosts: Sequence[Host], sink: EventSink) -> None:
         """Connect these hosts, without a record; those that are unreachable count as lost."""
         for host in hosts:
             self.lost.pop(host.name, None)
-        kept = self.statuses, self.outputs
-        self.outputs = ComparedOutputs()
+        statuses = self.statuses
         options = RunOptions(self._options.forks, keep_going=True)
-        self._run(self._plan_line(":", hosts, readonly=True), sink, options, None)
-        self.statuses, self.outputs = kept
+        self._run(self._plan_line(":", hosts, readonly=True), (sink,), options)
+        self.statuses = statuses
 
     def run_plan(self, plan: Plan, sink: EventSink, options: RunOptions) -> ExitCode:
         """Run the plan of tasks over the kept connections, recorded as any run."""
         journal = RunJournal(self.context.root, self._environ, self._emit_warning)
-        return self._run(plan, sink, options, journal)
+        return self._run(plan, (journal, sink), options)
 
     def context_of(self, hosts: Sequence[Host]) -> ProjectContext:
         """Return the context of the console with only these hosts selected."""
@@ -241,13 +240,13 @@ class HostConsole:
         task = adhoc_task([line], readonly=readonly)
         return plan_task(self.context_of(hosts), task, options, self._environ)
 
-    def _run(
-        self, plan: Plan, sink: EventSink, options: RunOptions, journal: RunJournal | None
-    ) -> ExitCode:
+    def _run(self, plan: Plan, sinks: Sequence[EventSink], options: RunOptions) -> ExitCode:
+        """Run the plan over the kept connections; a journal, if any, is the first of the sinks."""
+        journal = sinks[0] if isinstance(sinks[0], RunJournal) else None
         cancel = CancelToken()
         self._lost_reasons = {}
         emit = EventDispatcher(
-            (self.outputs, sink) if journal is None else (journal, self.outputs, sink),
+            sinks,
             get_log_path=lambda: str(journal.folder) if journal and journal.folder else "",
             on_output_lost=cancel.cancel,
             masks=self.context.secrets.masker,

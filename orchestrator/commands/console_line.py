@@ -12,7 +12,7 @@ DIRECTIVES: dict[str, tuple[str, str]] = {
     "limit": ("[LIMIT]", "Select hosts from now on, as -l does; alone, all hosts again."),
     "become": ("[USER|off]", "Run commands as this user (default: root), or as the login user."),
     "run": ("[OPTIONS] TASK [KEY=VALUE]…", "Run tasks of the project; --check, --diff, …"),
-    "diff": ("", "Show how the last outputs differ from the most common one."),
+    "diff": ("", "Show how outputs of the last command differ from the most common one."),
     "reconnect": ("", "Connect lost hosts again."),
     "help": ("", "Show these commands."),
     "quit": ("", "Close the connections and exit, as Ctrl-D does."),

@@ -20,6 +20,7 @@ from orchestrator.remote_shell.decoder import ProtocolError
 
 REPORT_KINDS = frozenset({"folder", "previous", "home"})
 _MAX_REPORT_CHARS = 1 << 16
+_MAX_PATH_CHARS = 1 << 13  # twice PATH_MAX of Linux
 
 # The marker is kept in two halves: `set` prints all variables, and its output would be taken for a
 # marker. The line is not part of this script's own text, so that an error in it has its own line
@@ -112,4 +113,5 @@ class FolderReports:
         # a character may be split between two parts
         text = decode_bytes(encode_text("".join(self._parts.get(kind, ()))))
         text = text.replace("%0A", "\n").replace("%25", "%")
-        return text if text.startswith("/") else ""
+        is_path = text.startswith("/") and "\0" not in text and len(text) <= _MAX_PATH_CHARS
+        return text if is_path else ""
