@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from orchestrator.errors import Diagnostic, OrchError
 from orchestrator.executor.local_tree import LocalTree, NewFile, local_error
 from orchestrator.executor.remote_tree import RemoteEntry, send_script
+from orchestrator.executor.transfer_meter import TransferMeter
 from orchestrator.model.command import DownloadSpec
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.sanitize import quote_output
@@ -42,12 +43,12 @@ class DownloadTransfer(Struct, frozen=True):
     """How a download reaches its host.
 
     ``open_channel`` returns a channel and its idle timeout in seconds. ``is_cancelled`` returns
-    True if reading must stop. ``count_bytes`` is told the number of bytes that arrived.
+    True if reading must stop. ``meter`` counts the bytes of files that arrive.
     """
 
     open_channel: Callable[[], tuple[Channel, float]]
     is_cancelled: Callable[[], bool]
-    count_bytes: Callable[[int], None]
+    meter: TransferMeter
 
     def receive(self, script: str, on_stdout: Callable[[bytes], object]) -> None:
         """Run a script on the host and pass on its output. Raises TransferError."""
@@ -181,6 +182,7 @@ def download_file(
     )
     with closing(LocalTree(target.parent)) as local:
         local.check_room(remote_file.size)
+        transfer.meter.total = remote_file.size
         receive_files(transfer, send_script(download.prologue), local, [entry], download.path)
 
 
@@ -199,7 +201,7 @@ def receive_files(
     reader = _FileReader(local, entries, shown)
 
     def on_stdout(data: bytes) -> None:
-        transfer.count_bytes(reader.take(data))
+        transfer.meter.count(reader.take(data))
 
     try:
         transfer.receive(script, on_stdout)

@@ -27,6 +27,7 @@ from orchestrator.executor.download import (
 from orchestrator.executor.host_state import HostState, HostTaskState, StepCursor
 from orchestrator.executor.remote_query import collect_facts
 from orchestrator.executor.step_recorder import StepRecorder
+from orchestrator.executor.transfer_meter import TransferMeter
 from orchestrator.executor.tree_download import TreeDownload
 from orchestrator.model.command import UNKNOWN_STATE, DownloadSpec, StepCommand, UploadPayload
 from orchestrator.model.registered_result import NotRunInCheckMode, registered_result
@@ -428,9 +429,8 @@ class HostTaskRunner:
         probe_result = self._run_and_keep_result(step, command)
         if probe_result is None:
             return None
-        transfer = DownloadTransfer(
-            partial(self._open_transfer_channel, step), deadline, count_bytes=lambda _: None
-        )
+        meter = TransferMeter(partial(self.recorder.report_transfer, step))
+        transfer = DownloadTransfer(partial(self._open_transfer_channel, step), deadline, meter)
         try:
             if is_folder(probe_result):
                 tree = TreeDownload(transfer, download, self.recorder.warn)
@@ -443,6 +443,8 @@ class HostTaskRunner:
             outcome = deadline.outcome or transfer_failed_result(
                 error, self._endpoint(step), "the download failed"
             )
+        finally:
+            meter.finish()
         return replace(outcome, seconds=time.monotonic() - began)
 
     def _needed_part(self, payload: UploadPayload) -> UploadPayload:
@@ -452,7 +454,12 @@ class HostTaskRunner:
 
     def _upload_payload(self, step: PlannedStep, payload: UploadPayload) -> str:
         """Upload the command's payload; return its path on the host."""
-        return upload_payload(*self._open_transfer_channel(step), payload, self._is_stopped)
+        meter = TransferMeter(partial(self.recorder.report_transfer, step))
+        channel, timeout = self._open_transfer_channel(step)
+        try:
+            return upload_payload(channel, timeout, payload, self._is_stopped, meter)
+        finally:
+            meter.finish()
 
     def _open_transfer_channel(self, step: PlannedStep) -> tuple[Channel, float]:
         """Open a channel for a step's payload; return it with the idle timeout in seconds."""
@@ -510,16 +517,20 @@ def evaluate_retry(
 
 
 def upload_payload(
-    channel: Channel, timeout: float, payload: UploadPayload, is_cancelled: Callable[[], bool]
+    channel: Channel,
+    timeout: float,
+    payload: UploadPayload,
+    is_cancelled: Callable[[], bool],
+    meter: TransferMeter,
 ) -> str:
     """Upload the payload to a new private folder on the host; return the path of the file.
 
     The folder is in the home folder if the temporary folder is not writable. Raises TransferError.
     """
+    meter.total = payload.size
+    pieces = meter.count_pieces(payload_chunks(payload))
     script = upload_script(payload.size)
-    upload_dir = send(
-        channel, script, payload_chunks(payload), timeout=timeout, stopping=is_cancelled
-    )
+    upload_dir = send(channel, script, pieces, timeout=timeout, stopping=is_cancelled)
     return upload_dir.removesuffix("\n") + "/payload"
 
 

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from orchestrator.errors import Diagnostic, OrchError
 from orchestrator.executor.remote_tree import RemoteEntry
+from orchestrator.model.byte_size import format_size
 from orchestrator.yamlio.local_files import display_path
 
 T = TypeVar("T")
@@ -279,17 +280,6 @@ def local_error(action: str, path: Path, error: OSError) -> OrchError:
     """Return the error of a local file operation."""
     reason = (error.strerror or str(error)).lower()
     return OrchError(Diagnostic(f"cannot {action} {display_path(path)} on this machine: {reason}"))
-
-
-def format_size(size: int) -> str:
-    """Return a number of bytes in a decimal unit, like ``68.0 MB``."""
-    if size < 1000:
-        return f"{size} byte{'' if size == 1 else 's'}"
-    value, units = size / 1000, ["kB", "MB", "GB", "TB", "PB"]
-    while value >= 999.95 and len(units) > 1:
-        value /= 1000
-        units.pop(0)
-    return f"{value:.1f} {units[0]}"
 
 
 def _open_folder(name: bytes, parent: int, *, create: bool) -> int:

@@ -21,7 +21,7 @@ from orchestrator.executor.host_state import (
     find_cause,
 )
 from orchestrator.model.command import DesiredState, StepCommand, StepEffects
-from orchestrator.model.event import StepFinished, StepOutput, StepStarted, Warned
+from orchestrator.model.event import StepFinished, StepOutput, StepStarted, TransferProgress, Warned
 from orchestrator.model.registered_result import RegisteredResult, UnknownResult, registered_result
 from orchestrator.model.step_result import CapturedOutput, StateChange, Status, StepResult
 from orchestrator.model.text_encoding import decode_bytes, encode_text, repr_text
@@ -130,6 +130,22 @@ class StepRecorder:
     def needed_lines(self) -> tuple[tuple[int, int], ...] | None:
         """Return the parts of a tree's manifest that the last step's host needs; None for all."""
         return self._module_result.needed
+
+    def report_transfer(self, step: PlannedStep, done: int, total: int, seconds: float) -> None:
+        """Report how many bytes of ``total`` the step has sent or received in ``seconds``."""
+        host, app = self.state.host_state.host.name, self.state.host_state.app
+        self._emit(
+            TransferProgress(
+                time.time(),
+                app,
+                task=self.state.task,
+                step=step.number,
+                host=host,
+                done=done,
+                total=total,
+                seconds=seconds,
+            )
+        )
 
     def warn(self, text: str) -> None:
         """Warn the user of something about the host."""

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from orchestrator.errors import Diagnostic, OrchError
 from orchestrator.executor.download import DownloadTransfer, changed_error, receive_files
-from orchestrator.executor.local_tree import LocalTree, format_size
+from orchestrator.executor.local_tree import LocalTree
 from orchestrator.executor.remote_tree import (
     MAX_LISTING_BYTES,
     RemoteEntry,
@@ -22,6 +22,7 @@ from orchestrator.executor.remote_tree import (
     send_all_script,
     send_each_script,
 )
+from orchestrator.model.byte_size import format_size
 from orchestrator.model.command import DownloadSpec
 from orchestrator.model.sanitize import quote_output, to_one_line
 from orchestrator.model.step_result import StateChange, Status, StepResult
@@ -107,7 +108,8 @@ class TreeDownload:
             for difference in differences
             if difference.entry.kind == "f" and difference.kind != "of another mode"
         ]
-        local.check_room(sum(entry.size for entry in contents))
+        self._transfer.meter.total = sum(entry.size for entry in contents)
+        local.check_room(self._transfer.meter.total)
         local.make_folder(())
         for difference in differences:
             if difference.entry.kind == "d":
@@ -133,7 +135,7 @@ class TreeDownload:
 
         def on_stdout(data: bytes) -> None:
             reader.take(data)
-            self._transfer.count_bytes(len(data))
+            self._transfer.meter.count(len(data))
 
         if len(entries) > 1:
             script = send_all_script(self._download.prologue, entries)

@@ -19,6 +19,7 @@ from orchestrator.model.event import (
     StepFinished,
     StepOutput,
     StepStarted,
+    TransferProgress,
 )
 from orchestrator.model.step_result import HostSummary, StepResult
 from orchestrator.model.text_encoding import dump_json
@@ -101,6 +102,8 @@ class RunJournal:
     def __call__(self, event: RunEvent) -> None:
         if isinstance(event, RunStarted):
             self._try_write(self._begin_run, event)
+        if isinstance(event, TransferProgress):
+            return
         if isinstance(event, StepOutput):
             self._try_write(self._log_event, event)
             return

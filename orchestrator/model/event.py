@@ -111,6 +111,23 @@ class StepOutput(Struct, frozen=True):
     data: bytes
 
 
+class TransferProgress(Struct, frozen=True):
+    """A step has sent or received ``done`` bytes of ``total`` within ``seconds``.
+
+    It is emitted from time to time by a transfer that takes long. ``total`` is 0 if it is unknown.
+    At the end of such a transfer, also of one that failed, both are equal.
+    """
+
+    time: float
+    app: str | None
+    task: str
+    step: int
+    host: str
+    done: int
+    total: int
+    seconds: float
+
+
 class StepFinished(Struct, frozen=True):
     """A step has ended on a host. Steps that never started have no events."""
 
@@ -175,6 +192,7 @@ RunEvent: TypeAlias = (
     | BatchPaused
     | StepStarted
     | StepOutput
+    | TransferProgress
     | StepFinished
     | HostFinished
     | Warned

@@ -2,9 +2,10 @@ r"""Events as JSON lines for programs (``--json``).
 
 Each line is an object with ``event`` (the event's name in snake_case), ``time`` (seconds since the
 epoch) and the event's own fields. ``step_output`` is not sent, because ``step_finished`` has the
-output. Empty keys are left out only as documented below. A host's bytes that are not UTF-8 are
-``\xNN`` in every text. ``substep`` is present only for the steps of a loop over a result: the
-position in the loop, counted from 1; ``step`` is the number of the loop.
+output; nor is ``transfer_progress``, which is for people. Empty keys are left out only as
+documented below. A host's bytes that are not UTF-8 are ``\xNN`` in every text. ``substep`` is
+present only for the steps of a loop over a result: the position in the loop, counted from 1;
+``step`` is the number of the loop.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from orchestrator.model.event import (
     StepFinished,
     StepOutput,
     StepStarted,
+    TransferProgress,
 )
 from orchestrator.model.step_result import HostSummary, StepResult
 from orchestrator.model.text_encoding import dump_json
@@ -78,7 +80,7 @@ class JsonLinesSink:
         self._out = out
 
     def __call__(self, event: RunEvent) -> None:
-        if not isinstance(event, StepOutput):
+        if not isinstance(event, StepOutput | TransferProgress):
             self._out.lines([dump_json(event_to_json(event))])
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import Struct, field
 
+from orchestrator.model.byte_size import format_size
 from orchestrator.model.event import (
     BatchPaused,
     ConnectFinished,
@@ -19,6 +20,7 @@ from orchestrator.model.event import (
     StepStarted,
     TaskFinished,
     TaskStarted,
+    TransferProgress,
 )
 from orchestrator.model.sanitize import decode_sanitized, to_one_line
 from orchestrator.model.step_number import number_parts
@@ -32,7 +34,8 @@ _TAIL_BYTES = 1024
 class HostActivity(Struct):
     """The current activity of one host, with its start (epoch seconds) and its last bytes.
 
-    ``reached`` is the last step of the task that it has passed.
+    ``reached`` is the last step of the task that it has passed; ``transfer`` is the progress of the
+    transfer that it makes.
     """
 
     host_label: str
@@ -40,10 +43,13 @@ class HostActivity(Struct):
     action: str
     tail: bytes = b""
     reached: StepPosition = ()
+    transfer: str = ""
 
     @property
     def last_line(self) -> str:
-        """Return the host's last line of output, sanitized, or its activity if it printed none."""
+        """Return its transfer, its last line of output, sanitized, or its activity without one."""
+        if self.transfer:
+            return self.transfer
         tail = trim_partial_characters(self.tail, start=len(self.tail) >= _TAIL_BYTES, end=True)
         lines = (" ".join(line.split()) for line in reversed(decode_sanitized(tail).split("\n")))
         return next(filter(None, lines), f"({to_one_line(self.action)})")
@@ -99,6 +105,10 @@ class RunProgress(Struct):
             case StepOutput(app=app, host=host, data=data):
                 if work := self._work(app, host):
                     work.tail = (work.tail + data[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+            case TransferProgress(app=app, host=host, done=done, total=total):
+                if work := self._work(app, host):
+                    is_over = 0 < total <= done
+                    work.transfer = "" if is_over else transfer_text(done, total, event.seconds)
             case StepStarted():
                 self._on_step_started(event)
             case StepFinished(app=app, host=host, step=step):
@@ -172,3 +182,13 @@ class RunProgress(Struct):
             task.running[event.host] = HostActivity(who, event.time, event.name)
         else:
             work.since, work.action, work.tail = event.time, event.name, b""
+
+
+def transfer_text(done: int, total: int, seconds: float) -> str:
+    """Return the progress of a transfer, like ``34 %  68.0 MB of 200.0 MB  12.0 MB/s``."""
+    amount = (
+        f"{100 * done // total} %  {format_size(done)} of {format_size(total)}"
+        if total
+        else (format_size(done))
+    )
+    return f"{amount}  {format_size(done / seconds)}/s" if seconds else amount

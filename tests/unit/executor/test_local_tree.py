@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import OrchError
-from orchestrator.executor.local_tree import LocalTree, format_size
+from orchestrator.executor.local_tree import LocalTree
 from orchestrator.executor.remote_tree import RemoteEntry
+from orchestrator.model.byte_size import format_size
 
 
 @pytest.fixture
