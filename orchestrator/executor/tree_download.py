@@ -157,7 +157,13 @@ class _SmallFileReader:
         self.done: set[tuple[bytes, ...]] = set()
 
     def take(self, data: bytes) -> None:
-        """Handle data from the host. Raises _OutOfStepError if a file's checksum is wrong."""
+        """Handle data from the host.
+
+        Raises _OutOfStepError if a file's checksum is wrong, or for data after the last one, which
+        may have grown, or be a host's that never ends.
+        """
+        if not self._entries:
+            raise _OutOfStepError(Diagnostic("more data than expected"))
         self._data += data
         at = 0
         while self._entries and len(self._data) - at >= self._entries[-1].size:

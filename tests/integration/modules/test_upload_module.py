@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -518,3 +519,24 @@ def test_a_file_that_changes_after_it_was_listed_is_not_taken(
     assert outcome.status == "failed"
     assert "large changed during the run" in outcome.reason
     assert not destination.exists()
+
+
+def test_a_full_disk_leaves_what_was_there(private: ShellMachine, tmp_path: Path) -> None:
+    place = private.root / "small"
+    place.mkdir()
+    subprocess.run(
+        [*private.wrapper, "mount", "-t", "tmpfs", "-o", "size=1m", "x", str(place)], check=True
+    )
+    for name, size in (("page", 10), ("large", 2_000_000)):
+        (tmp_path / name).write_bytes(b"x" * size)
+    step = upload_step(tmp_path / "page", place / "file")
+    assert private.run_step(step).status == "changed"
+    (tmp_path / "page").write_bytes((tmp_path / "large").read_bytes())
+    outcome = private.run_step(step)
+    assert outcome.status == "failed"
+    assert "could not write all files: is the disk full?" in outcome.stderr.text
+    show = f"cd {place}; ls -A; wc -c <file"
+    shown = subprocess.run(
+        [*private.wrapper, "sh", "-c", show], check=True, capture_output=True, text=True
+    )
+    assert shown.stdout.split() == ["file", "10"]
