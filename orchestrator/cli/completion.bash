@@ -24,6 +24,7 @@ _orch_completion() {
         file) compopt -o default ;;
         plain)
             [[ $value != *= ]] || compopt -o nospace
+            [[ $value != *" "* ]] || printf -v value %q "$value"
             COMPREPLY+=("${value#"$kept"}")
             ;;
         esac

@@ -157,6 +157,19 @@ def complete_scheduled_tasks(
 
 
 @_quietly
+def complete_steps(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete names of the steps in the task of --start-at, or in the tasks."""
+    outlines = _load_outlines(ctx)
+    if outlines is None:
+        return []
+    start_at = ctx.params.get("start_at")
+    names = [start_at] if start_at else _tasks_on_command_line(ctx)
+    return _matching_items(outlines.step_names(names), incomplete)
+
+
+@_quietly
 def complete_host_patterns(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

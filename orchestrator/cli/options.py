@@ -32,6 +32,7 @@ class CommandOptions(Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     skip_tags: tuple[str, ...] = ()
     start_at: str = ""
+    start_step: str = ""
     handlers: tuple[str, ...] = ()
     apps: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
@@ -163,6 +164,13 @@ def selection_options(command: F) -> F:
                 default="",
                 shell_complete=completion.complete_scheduled_tasks,
                 help="Skip the scheduled tasks before this one.",
+            ),
+            click.option(
+                "--start-step",
+                metavar="NUMBER|NAME",
+                default="",
+                shell_complete=completion.complete_steps,
+                help="Skip the steps before this one, in the task of --start-at or the only task.",
             ),
             click.option(
                 "--handler",

@@ -220,6 +220,7 @@ def plan_options(command_options: CommandOptions) -> PlanOptions:
         command_options.extra,
         tags,
         start_at=command_options.start_at,
+        start_step=command_options.start_step,
         handlers=command_options.handlers,
         check=check,
         diff=diff,
@@ -475,7 +476,11 @@ def rerun_command(
         ("--handler", command_options.handlers),
     ):
         words += [option, ",".join(values)] if values else []
-    words += ["--start-at", command_options.start_at] if command_options.start_at else []
+    for option, value in (
+        ("--start-at", command_options.start_at),
+        ("--start-step", command_options.start_step),
+    ):
+        words += [option, value] if value else []
     words += ["--check"] if command_options.check else []
     return context.secrets.masker.mask_text(shlex.join((*words, *arguments)))
 

@@ -131,14 +131,16 @@ def _select_hosts(
 class PlanOptions(Struct, frozen=True):
     """Options of the planner.
 
-    ``extra`` are variables from the command line (``-e``). ``tags``, ``start_at`` and ``handlers``
-    select parts of the tasks. ``check``: plan for check mode; ``diff``: show contents that are
-    replaced. ``message`` is the purpose of the run. ``common`` are options of every task.
+    ``extra`` are variables from the command line (``-e``). ``tags``, ``start_at``, ``start_step``
+    and ``handlers`` select parts of the tasks; without ``start_at``, ``start_step`` is a step of
+    the only task. ``check``: plan for check mode; ``diff``: show contents that are replaced.
+    ``message`` is the purpose of the run. ``common`` are options of every task.
     """
 
     extra: tuple[str, ...] = ()
     tags: TagFilter = TagFilter()
     start_at: str = ""
+    start_step: str = ""
     handlers: tuple[str, ...] = ()
     check: bool = False
     diff: bool = False
@@ -173,6 +175,7 @@ def plan_tasks(
     environ: Mapping[str, str],
 ) -> Plan:
     """Return the plan of these tasks. Raises DefinitionError with all errors."""
+    options = _with_start_task(options, requests)
     loaded = playbook.load_tasks(context.root, [request.task for request in requests])
     playbook.check_task_requests(requests, loaded)
     names_by_option = {
@@ -181,6 +184,22 @@ def plan_tasks(
     warnings = check_selection(context.root, loaded, names_by_option)
     plan = _build_plan(context, tuple(requests), loaded.by_name, options, environ)
     return replace(plan, warnings=(*plan.warnings, *warnings)) if warnings else plan
+
+
+def _with_start_task(options: PlanOptions, requests: Sequence[TaskRequest]) -> PlanOptions:
+    """Return the options with the task of ``start_step``. Raises UsageError."""
+    if not options.start_step:
+        return options
+    mark = SourcePosition("--start-step")
+    if options.handlers:
+        message = "--start-step and --handler exclude each other"
+        raise UsageError(Diagnostic(message, mark, "drop one"))
+    if options.start_at:
+        return options
+    if len(requests) > 1:
+        message = "--start-step requires --start-at if several tasks are named"
+        raise UsageError(Diagnostic(message, mark, f"add --start-at {requests[0].task}"))
+    return replace(options, start_at=requests[0].task)
 
 
 def tags_of(directory: str | None, requests: Sequence[TaskRequest]) -> dict[str, list[str]]:
@@ -246,6 +265,7 @@ def _build_plan(
         environ=environ,
         tags=options.tags,
         start_at=options.start_at,
+        start_step=options.start_step,
         handlers=options.handlers,
         check_mode=options.check,
         show_diff=options.diff,

@@ -20,6 +20,7 @@ from orchestrator.planner.host_diagnostics import HostDiagnostics
 from orchestrator.planner.host_scope import HostScope
 from orchestrator.planner.plan import PlannedStep, ResultGroup, ResultsByName, StepProgram, TryBlock
 from orchestrator.planner.request import PlanRequest
+from orchestrator.planner.start_step import BEFORE_START, ResultBeforeStart
 from orchestrator.planner.step_conditions import StepContext
 from orchestrator.planner.step_planner import StepPlanner
 from orchestrator.planner.task_expander import (
@@ -90,14 +91,33 @@ class HostPlanState(Struct):
         self.controller_names |= {name} if from_controller else frozenset()
 
 
+def copy_plan_state(state: HostPlanState) -> HostPlanState:
+    """Return a copy in which steps can be planned without an effect on the state."""
+    return replace(
+        state,
+        settled_results=dict(state.settled_results),
+        newly_registered=set(state.newly_registered),
+        unique_values=dict(state.unique_values),
+    )
+
+
 class HostProgramPlanner:
-    """Plans steps of one host; errors are added to ``diagnostics``."""
+    """Plans steps of one host; errors are added to ``diagnostics``.
+
+    Steps of a task with a number below ``start_number`` are skipped, and their results missing.
+    """
 
     def __init__(
-        self, plan_state: HostPlanState, request: PlanRequest, diagnostics: HostDiagnostics
+        self,
+        plan_state: HostPlanState,
+        request: PlanRequest,
+        diagnostics: HostDiagnostics,
+        *,
+        start_number: int = 0,
     ) -> None:
         """Share the host's plan state, the request and the diagnostics."""
         self.plan_state, self.request, self.diagnostics = plan_state, request, diagnostics
+        self.start_number = start_number
 
     def plan_task(
         self, task: Task, task_scope: TaskScope, inherited: InheritedOptions
@@ -153,6 +173,12 @@ class HostProgramPlanner:
         self.plan_state.registered = dict.fromkeys(
             missing_is_none, ()
         )  # step numbers are meaningless in a rollback
+        self.plan_state.settled_results = {
+            name: value
+            for name, value in saved[1].items()
+            if not isinstance(value, ResultBeforeStart)
+        }
+        self.start_number = 0
         program = self.plan_program(expander.expand_rollback(), missing_is_none)
         (
             self.plan_state.registered,
@@ -216,6 +242,9 @@ class HostProgramPlanner:
                 self.diagnostics.add_for_host(self.plan_state.host.name, found, expanded.step.mark)
                 self._register_all([expanded.step])
             for group in groups_by_end.get(expanded.number, ()):
+                if expanded.number < self.start_number:
+                    self._settle_as_missing(group.name, group.parts[0][1])
+                    continue
                 numbers = tuple(n for _, start, end in group.parts for n in range(start, end))
                 is_reregistered = is_optional and group.name in self.plan_state.registered
                 self.plan_state.register(group.name, () if is_reregistered else numbers)
@@ -232,18 +261,11 @@ class HostProgramPlanner:
         is known only after it.
         """
         plan_state = self.plan_state
+        if expanded.number < self.start_number:
+            return self._plan_step_before_start(expanded, missing_is_none)
         if isinstance(expanded.step.action, ControlStep):
             plan_state.set_names |= set(expanded.step.action.names)
-        settled = dict(plan_state.settled_results)
-        context = StepContext(
-            expanded.task_scope.host.position,
-            plan_state.registered,
-            settled_results=settled,
-            missing_is_none=missing_is_none,
-            set_names=plan_state.set_names,
-            controller_names=plan_state.controller_names,
-            untainted_names=plan_state.untainted_names,
-        )
+        context = self._step_context(expanded, missing_is_none)
         if not self.request.tags.selects(expanded.inherited.tags):
             expanded = replace(
                 expanded,
@@ -280,6 +302,42 @@ class HostProgramPlanner:
         elif step.register:
             plan_state.register(step.register, (step.number,))
         return step
+
+    def _step_context(self, expanded: ExpandedStep, missing_is_none: frozenset[str]) -> StepContext:
+        plan_state = self.plan_state
+        return StepContext(
+            expanded.task_scope.host.position,
+            plan_state.registered,
+            settled_results=dict(plan_state.settled_results),
+            missing_is_none=missing_is_none,
+            set_names=plan_state.set_names,
+            controller_names=plan_state.controller_names,
+            untainted_names=plan_state.untainted_names,
+        )
+
+    def _plan_step_before_start(
+        self, expanded: ExpandedStep, missing_is_none: frozenset[str]
+    ) -> PlannedStep:
+        """Plan a step that is skipped; a use of what it registers or sets is an error."""
+        inherited = replace(expanded.inherited, exclude_reason=BEFORE_START)
+        context = self._step_context(expanded, missing_is_none)
+        planner = StepPlanner(
+            replace(expanded, inherited=inherited),
+            context,
+            self.plan_state.environment,
+            self.request,
+            self._loop_unfolder(context),
+        )
+        step = planner.plan_step()
+        action = expanded.step.action
+        names = action.names if isinstance(action, ControlStep) else ()
+        for name in (step.register, *names):
+            if name:
+                self._settle_as_missing(name, step.number)
+        return replace(step, register="", variables_set=())
+
+    def _settle_as_missing(self, name: str, number: int) -> None:
+        self.plan_state.settle_result(name, ResultBeforeStart(name, number))
 
     def _check_unique_values(self, expanded: ExpandedStep, step: PlannedStep) -> None:
         """Raise DefinitionError if an earlier step gives another value to a ``unique`` name.

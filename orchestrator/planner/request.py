@@ -52,12 +52,13 @@ class PlanRequest(Struct, frozen=True):
     """The input of the planner, with everything that templates can access.
 
     ``extra_variables`` are the values of ``-e``; ``environ`` is orch's own environment. Scheduled
-    tasks before ``start_at`` are skipped. ``handlers``: run only these handlers of every task.
-    ``apps`` are the selected apps, each with its own app plan; empty for a run without apps.
-    ``root`` is the project's folder; ``secrets`` resolves secrets to their values. ``check_mode``:
-    nothing is changed; ``show_diff``: replaced contents are shown. ``project_identity`` returns a
-    string that identifies the project independently of its checkout. ``options`` are the outermost
-    options of every task.
+    tasks before ``start_at`` are skipped, and of that task the steps before ``start_step``, a
+    number or a name. ``handlers``: run only these handlers of every task. ``apps`` are the
+    selected apps, each with its own app plan; empty for a run without apps. ``root`` is the
+    project's folder; ``secrets`` resolves secrets to their values. ``check_mode``: nothing is
+    changed; ``show_diff``: replaced contents are shown. ``project_identity`` returns a string that
+    identifies the project independently of its checkout. ``options`` are the outermost options of
+    every task.
     """
 
     stage: Stage
@@ -69,6 +70,7 @@ class PlanRequest(Struct, frozen=True):
     environ: Mapping[str, str] = field(default_factory=dict)
     tags: TagFilter = TagFilter()
     start_at: str = ""
+    start_step: str = ""
     handlers: tuple[str, ...] = ()
     check_mode: bool = False
     show_diff: bool = False

@@ -10,10 +10,20 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from orchestrator.errors import DefinitionError, Diagnostic, OrchError, suggest_nearest
+from orchestrator.errors import (
+    DefinitionError,
+    Diagnostic,
+    OrchError,
+    SourcePosition,
+    suggest_nearest,
+)
 from orchestrator.model.host import App, Role
 from orchestrator.planner.host_diagnostics import HostDiagnostics
-from orchestrator.planner.host_program import HostPlanState, HostProgramPlanner
+from orchestrator.planner.host_program import (
+    HostPlanState,
+    HostProgramPlanner,
+    copy_plan_state,
+)
 from orchestrator.planner.host_scope import HOSTVARS_INDEX, HostVarsIndex
 from orchestrator.planner.plan import (
     BatchGate,
@@ -25,6 +35,7 @@ from orchestrator.planner.plan import (
     ResultsByName,
 )
 from orchestrator.planner.request import PlanRequest
+from orchestrator.planner.start_step import find_start_numbers
 from orchestrator.planner.task_expander import InheritedOptions
 from orchestrator.planner.task_scope import TaskScope
 from orchestrator.playbook import effective_params
@@ -161,12 +172,18 @@ class TaskScheduler:
     def _add_task(
         self, task: Task, name: str, parts: list[HostTaskContext], flow: ScheduleContext
     ) -> None:
-        self.has_started = self.has_started or self.request.start_at in (task.name, name)
+        starts_here = not self.has_started and self.request.start_at in (task.name, name)
+        self.has_started = self.has_started or starts_here
         parts = self._select_by_role(task, parts)
         if task.steps is not None:
             if self.has_started:
-                self._add_planned_task(task, name, parts, flow)
+                start_step = self.request.start_step if starts_here else ""
+                self._add_planned_task(task, name, parts, flow, start_step=start_step)
             return
+        if starts_here and self.request.start_step:
+            message = f"--start-step needs a task with steps, and '{name}' is a playbook"
+            hint = "name one of its tasks with --start-at; see `orch plan`"
+            raise DefinitionError(Diagnostic(message, SourcePosition("--start-at"), hint))
         for item in task.tasks or ():
             if item.action is None:
                 if self.has_started:
@@ -329,16 +346,23 @@ class TaskScheduler:
         return kept
 
     def _add_planned_task(
-        self, task: Task, name: str, parts: list[HostTaskContext], flow: ScheduleContext
+        self,
+        task: Task,
+        name: str,
+        parts: list[HostTaskContext],
+        flow: ScheduleContext,
+        *,
+        start_step: str = "",
     ) -> None:
         if flow.batch_hosts is not None:
             parts = [part for part in parts if part.plan_state.host.name in flow.batch_hosts]
         hosts, known = [], self._hostvars_index()
+        starts = self._start_numbers(task, parts, start_step) if start_step else {}
         for part in parts:
             part.plan_state.settled_results[HOSTVARS_INDEX] = known
             part.plan_state.registered = dict.fromkeys(part.plan_state.registered, ())
             part.plan_state.newly_registered = set()
-            hosts.append(self._plan_host(task, part))
+            hosts.append(self._plan_host(task, part, starts.get(part.plan_state.host.name, 0)))
         if flow.once:
             self._share_once_results(parts)
         self._changed_hosts = self.hosts if flow.once else [part.plan_state for part in parts]
@@ -361,8 +385,28 @@ class TaskScheduler:
                 )
             )
 
-    def _plan_host(self, task: Task, part: HostTaskContext) -> HostPlan:
-        program_planner = HostProgramPlanner(part.plan_state, self.request, self.diagnostics)
+    def _start_numbers(
+        self, task: Task, parts: list[HostTaskContext], start_step: str
+    ) -> dict[str, int]:
+        """Return the number of the step to start at, by host. Raises DefinitionError.
+
+        The names of steps are known when they are planned, so the whole task is planned for them.
+        """
+        programs = {}
+        for part in parts:
+            plan_state = copy_plan_state(part.plan_state)
+            diagnostics = HostDiagnostics(len(self.request.hosts))
+            planner = HostProgramPlanner(plan_state, self.request, diagnostics)
+            programs[plan_state.host.name], _ = planner.plan_task(
+                task, part.task_scope, part.inherited
+            )
+            diagnostics.raise_any()
+        return find_start_numbers(task.name, start_step, programs)
+
+    def _plan_host(self, task: Task, part: HostTaskContext, start_number: int = 0) -> HostPlan:
+        program_planner = HostProgramPlanner(
+            part.plan_state, self.request, self.diagnostics, start_number=start_number
+        )
         if self.request.handlers:
             program = program_planner.plan_handlers(
                 task, part.task_scope, part.inherited, self.request.handlers

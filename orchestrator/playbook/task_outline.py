@@ -58,6 +58,31 @@ class TaskOutlines:
             found.update(handlers if isinstance(handlers, dict) else ())
         return sorted(found)
 
+    def step_names(self, names: Iterable[str]) -> list[str]:
+        """Return the names of steps in these tasks and in those that they call, in order.
+
+        Steps without a name, and names that are templates, are left out.
+        """
+        found: dict[str, None] = {}
+        for name in names:
+            self._add_step_names(self._body(name), found, {name})
+        return list(found)
+
+    def _add_step_names(
+        self, body: Mapping[str, Any], found: dict[str, None], visited: set[str]
+    ) -> None:
+        for key in ("steps", "block", "rescue", "always", "tasks"):
+            for item in _items(body.get(key)):
+                name = item.get("name") if isinstance(item, dict) else None
+                if key != "tasks" and isinstance(name, str) and "{" not in name:
+                    found[name] = None
+                callee, _ = self._call(item)
+                if callee and callee not in visited:
+                    visited.add(callee)
+                    self._add_step_names(self._body(callee), found, visited)
+                elif not callee and isinstance(item, dict):
+                    self._add_step_names(item, found, visited)
+
     def scheduled(self, names: Iterable[str]) -> list[str]:
         """Return what these tasks schedule, in order: the tasks, and the groups with a name."""
         found: dict[str, None] = {}

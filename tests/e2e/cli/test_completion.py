@@ -38,7 +38,7 @@ def shop(project: OrchProject) -> OrchProject:
                 """,
             "tasks/deploy/check.yml": """\
                 params: {strict: {type: bool}, level: {choices: [low, high]}}
-                steps: [{run: id, tags: [audit]}]
+                steps: [{run: id, tags: [audit], name: Pull}]
                 """,
             "tasks/deploy/publish.yml": """\
                 params: {mode: {choices: [fast, safe]}, dry: {type: bool}}
@@ -46,11 +46,11 @@ def shop(project: OrchProject) -> OrchProject:
                 steps:
                   - run: id
                     notify: restart
-                  - block: [{run: id, tags: slow}]
-                    rescue: [motd]
+                  - block: [{run: id, tags: slow, name: Restart now}]
+                    rescue: [{run: id, name: Warn}, motd]
                 handlers: {restart: [{run: id}], reload: [{run: id}]}
                 """,
-            "tasks/motd.yml": "steps: [{run: id, tags: [text]}]\nhandlers: {greet: [{run: id}]}\n",
+            "tasks/motd.yml": "steps: [{run: id, tags: [text], name: Show}]\nhandlers: {greet: [{run: id}]}\n",
         }
     )
 
@@ -93,6 +93,8 @@ def completions(project: OrchProject, line: str, cwd: Path | None = None) -> set
         ("orch -s dev run motd --handler ", {"greet"}),
         ("orch -s dev run deploy --start-at ", {"deploy", "deploy:check", "deploy:publish", "release"}),
         ("orch -s dev run --start-at mo", {"motd"}),
+        ("orch -s dev run deploy --start-step ", {"Pull", "Restart now", "Warn", "Show"}),
+        ("orch -s dev run deploy motd --start-at motd --start-step ", {"Show"}),
         ("orch -s dev run deploy --app ", {"blog", "shop"}),
         ("orch -s dev run deploy -a blog,s", {"blog,shop"}),
         ("orch -s dev run deploy -l ", {"web", "edge", "a1", "b1", "b2", "c1"}),
@@ -201,6 +203,10 @@ def terminal(
         ("orch -s dev run deploy k", "> orch -s dev run deploy keep="),
         ("orch -s dev run deploy -e dry=t", "> orch -s dev run deploy -e dry=true"),
         ("orch -s real hosts -l db:r1,ap", "> orch -s real hosts -l db:r1,api"),
+        (
+            "orch -s dev run deploy --start-step Re",
+            "> orch -s dev run deploy --start-step Restart\\ now",
+        ),
     ],
 )
 def test_a_real_shell_completes_words_with_colons_and_equals_signs(
