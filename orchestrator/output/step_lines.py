@@ -228,18 +228,21 @@ def _group_lines(title: str, group: ResultGroup, layout: LineLayout) -> Iterator
     status = status_text(outcome.status) + (", ignored" if outcome.ignored else "")
     if outcome.attempts > 1:
         status += f" after {outcome.attempts} attempts"
-    hosts = to_one_line(fold_hosts(group.hosts))
-    head = f"{sign} {title}  {hosts}  {status}  {group.seconds:.1f} s"
-    detail, style, width = group.detail, style_of(outcome.status), layout.width
-    line = f"{head}  {detail}".rstrip()
-    if width is None or display_width(line) <= width:
-        yield line, style
-        return
-    if outcome.status.is_failure:
+    head = f"{sign} {title}  {to_one_line(fold_hosts(group.hosts))}  {status}"
+    spent, width = f"{group.seconds:.1f} s", layout.width or sys.maxsize
+    line, detail = f"{head}  {spent}  {group.detail}".rstrip(), group.detail
+    if display_width(line) <= width:
+        rows = [line]
+    elif outcome.status.is_failure:
         rows = wrap_text(line, width - 4)
     else:
+        if display_width(f"{head}  {spent}") <= width:
+            head += f"  {spent}"
+        else:
+            detail = f"{spent}  {detail}".rstrip()
         rows = wrap_text(head, width if display_width(head) <= width else width - 4)
         rows += [truncate_text(detail, width - 4)] if detail else []
+    style = style_of(outcome.status)
     for number, row in enumerate(rows):
         yield f"{'    ' if number else ''}{row}".rstrip(), style
 
