@@ -480,6 +480,19 @@ class HostTaskRunner:
 
 
 _STALE_DIR_PATTERN = f"orch-{'[0-9a-f]' * 16}"
+_MUCH_BYTES = 16 << 20
+"""Size of a payload from which the script looks for room."""
+
+# An available size that df does not tell, or tells in another place, counts as enough.
+_CHOOSE_ROOM = """\
+o_has_room() {{
+o_kib=$(df -Pk "$1" 2>/dev/null </dev/null |
+{{ read -r o_x; read -r o_x o_x o_x o_kib o_x; echo "$o_kib"; }})
+case $o_kib in ''|*[!0-9]*) ;; *) [ "$o_kib" -gt {kib} ];; esac
+}}
+o_has_room "$o_in" || {{ o_other=$o_in o_in=~; o_has_room ~; }} ||
+{{ echo "there is no room for {mb} MB in $o_other, or in the home folder" >&2; exit 1; }}
+"""
 
 
 def evaluate_retry(
@@ -537,16 +550,19 @@ def upload_payload(
 def upload_script(size: int) -> str:
     """Return a script that reads ``size`` bytes into a new folder and prints the folder's path.
 
-    The script removes the folder if it fails. If the connection drops between the upload and the
-    step that uses it, the folder remains; an upload by the same user a day or more later removes
-    it.
+    The folder is in the temporary folder or, if that is not writable or has no room for much data,
+    in the home folder. The script removes it if it fails. If the connection drops between the
+    upload and the step that uses it, the folder remains; an upload by the same user a day or more
+    later removes it.
     """
     name = f"orch-{secrets.token_hex(8)}"
-    usual, other = f'"${{TMPDIR:-/tmp}}"/{name}', f"~/{name}"
+    usual, other = f'"$o_in"/{name}', f"~/{name}"
+    choice = _CHOOSE_ROOM.format(kib=size // 1024, mb=size // 1_000_000)
     return (
         f"find \"${{TMPDIR:-/tmp}}/.\" ~/. ! -name . -prune -type d -name '{_STALE_DIR_PATTERN}' "
         '-user "$(id -u)" -mtime +1 -exec rm -rf {} + </dev/null >/dev/null 2>&1 || :\n'
-        "set -e; umask 077\n"
+        "set -e; umask 077\no_in=${TMPDIR:-/tmp}\n"
+        f"{choice if size > _MUCH_BYTES else ''}"
         f"mkdir -- {usual} && cd -- {usual} || {{ mkdir {other}; cd {other}; }}\n"
         # a dropped connection appears as SIGPIPE, which would kill this shell without its traps
         "trap '[ $? = 0 ] || rm -rf -- \"$PWD\"' EXIT; trap 'exit 129' HUP INT PIPE TERM; pwd\n"

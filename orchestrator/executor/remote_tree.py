@@ -28,6 +28,7 @@ _MAX_ARGUMENT_BYTES = 1 << 16  # half of the longest argument list that every PO
 _PLAIN_LINE = lazy_regex(rb"([dfxo]) (\./.*)", re.S)
 _SIZE_LINE = lazy_regex(rb"[ \t]*([0-9]{1,18}) (\./.*)", re.S)
 _SUM_LINE = lazy_regex(rb"([0-9a-f]{64}) [ *](\./.*)", re.S)
+_SIZE_AND_SUM = lazy_regex(rb"([0-9]{1,18}) ([0-9a-f]{64})")
 _TOTAL_LINE = lazy_regex(rb"[ \t]*[0-9]+ total")
 _OCTAL = lazy_regex(rb"\\0([0-3][0-7]{2})")
 
@@ -95,18 +96,16 @@ def _parse_line(line: bytes, found: _ListedFiles) -> None:
 
 def _parse_escaped_line(line: bytes, found: _ListedFiles) -> None:
     kind, *words = line.split(b" ")
-    name = _unescape(words[0]) if words else b""
-    match kind, *words[1:]:
-        case ((b"D" | b"O"), *rest) if not rest:
-            pass
-        case b"L", target:
-            found.targets[name] = _unescape(target)
-        case ((b"F" | b"X"), size, digest) if size.isdigit() and len(size) <= 18:
-            if digest != b"-":
-                found.sizes[name] = int(size)
-                found.sums[name] = digest.decode("ascii", "replace")
-        case _:
-            raise _listing_error(line)
+    name, *values = map(_unescape, words or [b""])
+    value = values[0] if values else b""
+    sizes = _SIZE_AND_SUM.fullmatch(value)
+    expected = {b"D": 0, b"O": 0, b"L": 1, b"F": 1, b"X": 1}.get(kind)
+    if len(values) != expected or (kind in (b"F", b"X") and not sizes and value != b"- -"):
+        raise _listing_error(line)
+    if kind == b"L":
+        found.targets[name] = value
+    elif sizes:
+        found.sizes[name], found.sums[name] = int(sizes[1]), sizes[2].decode()
     _add_kind(name, kind.lower(), found)
 
 

@@ -758,43 +758,47 @@ tree_list() {
 # `d NAME` for a folder, `f NAME` for a file, `x NAME` for a file that its owner may execute, and
 # `o NAME` for anything else; `SIZE NAME` and `SHA256 NAME` for files that can be read. Names with a
 # newline, a carriage return, a backslash or a space at the end, and links, have instead one of
-# `D NAME`, `F NAME SIZE SHA256`, `X NAME SIZE SHA256`, `L NAME TARGET`, `O NAME`, where written
-# has escaped the name, and the SHA-256 of a file that cannot be read is `-`. With SUMS `small`, only
-# files up to 256 KiB are read, besides those.
+# `D NAME`, `F NAME SUM`, `X NAME SUM`, `L NAME TARGET`, `O NAME`, where every word is in octal as in
+# a manifest, and SUM is a size and a SHA-256, or two `-` for a file that cannot be read. With SUMS
+# `small`, only files up to 256 KiB are read, besides those.
 # Sets f_sums.
 tree_contents() {
-  for f_tree_contents_each in find od; do has $f_tree_contents_each || lacks $f_tree_contents_each; done
+  for f_tree_contents_each in awk find od; do has $f_tree_contents_each || lacks $f_tree_contents_each; done
   sum_command
-  tree_names
-  f_tree_contents_odd="[\\\\$o_nl$(printf '\r')]"
+  f_tree_contents_sums=$1 f_tree_contents_odd="[\\\\$o_nl$(printf '\r')]"
   find . -name . -o -path "*$f_tree_contents_odd*" -o -path '* ' -o -type l \
     -o -type d -exec printf 'd %s\n' {} + -o ! -type f -exec printf 'o %s\n' {} + \
     -o -perm -100 -exec printf 'x %s\n' {} + -o -exec printf 'f %s\n' {} + || return
-  set -- "$1" . -type f ! -path "*$f_tree_contents_odd*" ! -path '* '
-  f_tree_contents_sums=$1; shift
+  set -- . -type f ! -path "*$f_tree_contents_odd*" ! -path '* '
   find "$@" -exec wc -c {} + 2>/dev/null || :
   [ "$f_tree_contents_sums" = all ] || set -- "$@" -size -513
   find "$@" -exec $f_sums {} + 2>/dev/null || :
-  find . -name . -o \( -type l -o -path "*$f_tree_contents_odd*" -o -path '* ' \) \
-    -exec sh -c "$f_names" sh W {} + |
-    while read -r f_tree_contents_word f_tree_contents_word f_tree_contents_name; do
-      unescape_name "$f_tree_contents_name"
-      f_tree_contents_real=$f_written
-      attributes "$f_tree_contents_real"
-      written "$f_tree_contents_real"
-      f_tree_contents_name=$f_written
-      case $f_type in
-      link) points "$f_tree_contents_real"; written "$f_to"; set -- L "$f_tree_contents_name" "$f_written";;
-      directory) set -- D "$f_tree_contents_name";;
-      file)
-        f_tree_contents_sum=$(digest "$f_tree_contents_real" 2>/dev/null) || f_tree_contents_sum=-
-        set -- F "$f_tree_contents_name" "$f_size" "$f_tree_contents_sum"
-        case $f_mode in ?[1357]*) shift; set -- X "$@";; esac;;
-      absent) continue;;
-      *) set -- O "$f_tree_contents_name";;
-      esac
-      printf '%s\n' "$*"
-    done
+  set -- . \( -path "*$f_tree_contents_odd*" -o -path '* ' \)
+  find "$@" -type d -exec printf '%s\0' {} + | octal_words D 1
+  find "$@" ! -type d ! -type f ! -type l -exec printf '%s\0' {} + | octal_words O 1
+  f_tree_contents_each='sums=$1; shift
+    for f do
+      if size=$(wc -c <"$f") && sum=$($sums <"$f"); then set -- "$((size)) ${sum%% *}"; else set -- "- -"; fi 2>/dev/null
+      printf "%s\0%s\0" "$f" "$1"
+    done'
+  find "$@" -type f -perm -100 -exec sh -c "$f_tree_contents_each" sh "$f_sums" {} + | octal_words X 2
+  find "$@" -type f ! -perm -100 -exec sh -c "$f_tree_contents_each" sh "$f_sums" {} + | octal_words F 2
+  find . -type l -exec sh -c '
+    for f do
+      to=$(readlink -- "$f" && echo .) || continue
+      printf "%s\0%s\0" "$f" "${to%??}"
+    done' sh {} + | octal_words L 2
+}
+# octal_words WORD COUNT: read texts that end with NUL, and print lines of WORD and COUNT texts, each
+# byte of which is in octal as in a manifest.
+octal_words() {
+  od -An -v -to1 | awk -v word="$1" -v count="$2" '
+    BEGIN { line = word " " }
+    {
+      for (i = 1; i <= NF; i++)
+        if ($i != "000") line = line "\\0" $i
+        else if (++n < count) line = line " "
+        else { print line; line = word " "; n = 0 } }'
 }
 # file_stamp FILE: print what changes with the file's content; nothing if the host cannot tell.
 file_stamp() {

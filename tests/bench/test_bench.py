@@ -15,6 +15,7 @@ from tests.bench.delay import delayed_port
 from tests.bench.inner_loops import measure_loops
 from tests.bench.process_startup import measure_startup
 from tests.bench.sshd_farm import start_farm
+from tests.bench.transfers import TransferJob, measure_jobs
 
 FRAMES = (sys.executable, "-m", "tests.bench.frames")
 OURS = ["orch", "orch (run only)", "ssh"]
@@ -28,6 +29,11 @@ def test_orch_and_ssh_do_all_of_the_work(tmp_path: Path, workload: str) -> None:
     assert list(found) == [name for name in OURS if workload != "W1" or "only" not in name]
     assert all(run.is_complete for runs in found.values() for run in runs)
     assert "FAILED" not in "".join(format_table(workload, 2, found))
+
+
+def test_transfers_are_complete_both_ways(tmp_path: Path) -> None:
+    jobs = [TransferJob("large", direction, 2) for direction in ("upload", "download")]
+    assert measure_jobs(tmp_path, jobs, 1, 1, "orch,scp")
 
 
 def test_a_host_and_a_step_pass_through_few_files() -> None:

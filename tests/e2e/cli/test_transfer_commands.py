@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from tests.projects import OrchProject
+from tests.sshd import SshdServer
 
 
 @pytest.fixture
@@ -132,3 +135,45 @@ def test_values_are_not_templates(two: OrchProject) -> None:
     assert upload(two, "{{ x }}", "{% y %}/") == ["changed", "changed"]
     two.orch("-s", "dev", "download", "{% y %}/", "{{ z }}", "-l", "a1")
     assert files_below(two.root / "{{ z }}") == ["a1/{{ x }}"]
+
+
+@pytest.mark.long
+def test_a_thousand_odd_names_and_a_large_file_arrive_both_ways(
+    project: OrchProject, sshd: SshdServer, tmp_path: Path
+) -> None:
+    source, dice = tmp_path / "source", random.Random("names")
+    letters = ["a", "-", " ", "'", '"', "\\", "\n", "$(id)", "*", "é", "\udcff", "%0A", "\t", "~"]
+    for number in range(1000):
+        odd = "".join(dice.choices(letters, k=dice.randrange(1, 12)))
+        path = source / f"{odd[:3]}dir {number % 7}" / f"{odd}{number}{'x' * (number % 200)}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(dice.choice((0, 1, 511, 512, 513, 40_000))))
+        path.chmod(dice.choice((0o644, 0o755, 0o600, 0o700)))
+    (source / "empty" / "inner").mkdir(parents=True)
+    (source / "link").symlink_to("large")
+    (source / "large").write_bytes(os.urandom(1_000_000) * 200)
+    project.add_sshd_stage(sshd, {"h": "127.9.5.1"})
+    for command, src, dest in (
+        ("upload", str(source), str(tmp_path / "there")),
+        ("download", str(tmp_path / "there" / "source"), str(tmp_path / "back")),
+    ):
+        for status in ("changed", "ok"):
+            done = project.orch("-s", "real", "--json", command, src, dest)
+            assert done.host_rows["h"]["status"] == status, done.out
+    for copy in (tmp_path / "there" / "source", tmp_path / "back" / "h" / "source"):
+        assert tree_of(copy) == tree_of(source)
+    there = tmp_path / "there" / "source"
+    modes = {path.relative_to(source): path.lstat().st_mode for path in source.rglob("*")}
+    assert {path.relative_to(there): path.lstat().st_mode for path in there.rglob("*")} == modes
+
+
+def tree_of(folder: Path) -> dict[Path, bytes | None]:
+    """Return the hashes of files, the targets of links, and None for folders."""
+    found: dict[Path, bytes | None] = {}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if path.is_symlink():
+            found[name] = os.fsencode(path.readlink())
+        else:
+            found[name] = None if path.is_dir() else sha256(path.read_bytes()).digest()
+    return found

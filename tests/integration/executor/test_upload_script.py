@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.executor.host_runner import upload_script
+from tests.support.private_copy import make_copy
 
 SHELLS = [["dash"], ["bash"], ["busybox", "sh"]]
 
@@ -81,3 +82,26 @@ def test_what_a_cut_before_its_step_left_is_taken_away_some_days_later(
     assert [name for name in old if (tmp_path / name).exists()] == []
     assert [name for name in stay if not (tmp_path / name / "payload").exists()] == []
     assert (tmp_path / "deep" / old[0] / "payload").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_much_data_goes_where_there_is_room(shell: list[str], tmp_path: Path) -> None:
+    data = bytes(20_000_000)
+    shared = tmp_path / "shared"
+    for name in ("small", "home"):
+        (shared / name).mkdir(parents=True)
+    with make_copy(tmp_path / "copy", shared) as copy:
+        inside = (*copy.words, "--wdns=/")
+        mount = "mount -t tmpfs -o size=10m x"
+        subprocess.run([*inside, "sh", "-c", f"{mount} {shared}/small"], check=True)
+        names = f"TMPDIR={shared}/small HOME={shared}/home"
+        script = ["env", *names.split(), *shell, "-c", upload_script(len(data))]
+        done = subprocess.run([*inside, *script], input=data, capture_output=True, check=True)
+        assert done.stdout.startswith(f"{shared}/home/orch-".encode())
+        (payload,) = (shared / "home").rglob("payload")
+        assert payload.read_bytes() == data
+        subprocess.run([*inside, "sh", "-c", f"{mount} {shared}/home"], check=True)
+        failed = subprocess.run([*inside, *script], input=b"", capture_output=True, check=False)
+        assert failed.returncode == 1
+        message = f"there is no room for 20 MB in {shared}/small, or in the home folder"
+        assert failed.stderr.decode() == f"{message}\n"

@@ -48,10 +48,10 @@ def all_files(machine: ShellMachine) -> list[str]:
     [
         ("f ./../two", f"{EMPTY}  ./../two", "0 ./../two"),
         ("d ./..", "f ./../two", f"{EMPTY}  ./../two", "0 ./../two"),
-        (f"F /tmp/orch-hostile 0 {EMPTY}",),
-        ("L ./l ..", f"F ./l/two 0 {EMPTY}"),
-        ("L ./l ..", "D ./l", f"F ./l/two 0 {EMPTY}"),
-        (f"F ./\\0056\\0056/two 0 {EMPTY}",),
+        (f"F /tmp/orch-hostile 0\\0040{EMPTY}",),
+        ("L ./l ..", f"F ./l/two 0\\0040{EMPTY}"),
+        ("L ./l ..", "D ./l", f"F ./l/two 0\\0040{EMPTY}"),
+        (f"F ./\\0056\\0056/two 0\\0040{EMPTY}",),
     ],
 )
 def test_no_name_leads_out(machine: ShellMachine, lines: tuple[str, ...]) -> None:
@@ -67,7 +67,7 @@ def test_a_link_of_one_download_is_not_the_way_of_the_next(machine: ShellMachine
     list_as(machine, "D ./inner", "L ./l inner", "L ./out ../../outside")
     assert download(machine).status == "changed"
     assert all_files(machine) == ["one", "one/inner", "one/l"]
-    list_as(machine, "D ./l", f"F ./l/x 0 {EMPTY}")
+    list_as(machine, "D ./l", f"F ./l/x 0\\0040{EMPTY}")
     outcome = download(machine)
     assert outcome.status == "failed"
     assert "one/l on this machine is not a folder, and a folder on the host" in outcome.reason

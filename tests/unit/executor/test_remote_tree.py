@@ -22,8 +22,8 @@ d ./a
 {SUM}  ./b
 {SUM} *./a/run
 L ./l ./a\\0040b
-F ./x\\0012y 5 {SUM}
-F ./z\\0040 7 -
+F ./x\\0012y 5\\0040{SUM}
+F ./z\\0040 -\\0040-
 D ./d\\0134
 """
     entries = {entry.name: entry for entry in parse_listing(listing.encode())}
@@ -49,15 +49,15 @@ D ./d\\0134
         "f .//x",
         "f ./.",
         "f ./not-listed/x",
-        "F ./\\0056\\0056/x 1 " + SUM,
-        "F ./a\\0000b 1 " + SUM,
+        "F ./\\0056\\0056/x 1\\0040" + SUM,
+        "F ./a\\0000b 1\\0040" + SUM,
         "f ./" + "n" * 256,
         "L ./l",
         "L ./l x y",
         "L ./l \\0000",
         "F ./f 1",
-        "F ./f -1 " + SUM,
-        "F ./f " + "9" * 19 + " " + SUM,
+        "F ./f -1\\0040" + SUM,
+        "F ./f " + "9" * 19 + "\\0040" + SUM,
         "anything",
         "Z ./x",
         "d ./x\nf ./x",
