@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 @options.lock_options
 @options.extra_option
 @options.selection_options
-@click.option("--step", is_flag=True, help="Ask before each task: run it, skip it, or stop.")
+@click.option(
+    "--step", is_flag=True, help="Ask before each task: run it, skip it, show it, or stop."
+)
 @click.option(
     "--list-hosts", is_flag=True, help="List the hosts each task would run on, then exit."
 )
@@ -269,30 +271,6 @@ def _print_task_hosts(plan: Plan) -> int:
     return ExitCode.OK
 
 
-def _ask_about_task(
-    terminal_lock: TerminalLock,
-    input_lines: StdinLines,
-    planned_task: PlannedTask,
-    cancel: CancelToken,
-) -> str:
-    """Ask the user and return ``run``, ``skip`` or ``stop``; ``stop`` if the run is interrupted."""
-    from orchestrator.model.host_folding import fold_hostnames
-
-    with input_lines.question_lock, terminal_lock.question():
-        click.echo(
-            f"{planned_task.task} on {fold_hostnames(host.host for host in planned_task.hosts)}",
-            err=True,
-        )
-        while True:
-            click.echo("run, skip or stop? [r/s/q] ", err=True, nl=False)
-            line = input_lines.next_line(lambda: cancel.is_cancelled)
-            if line is None or line.strip() in ("q", "quit", "stop"):
-                return "stop"
-            answer = {"r": "run", "run": "run", "s": "skip", "skip": "skip"}.get(line.strip(), "")
-            if answer:
-                return answer
-
-
 def _ask_about_batch(
     terminal_lock: TerminalLock,
     input_lines: StdinLines,
@@ -381,7 +359,8 @@ def run_planned(
         terminal_lock=terminal_lock,
         find_expected=partial(expected_seconds, context.root, os.environ),
     )
-    run_options = executor_options(command_options, plan, terminal_lock)
+    mask = context.secrets.masker.mask_text
+    run_options = executor_options(command_options, plan, terminal_lock, mask)
 
     def on_abort(steps: Mapping[str, str]) -> None:
         terminal.restore()
@@ -399,12 +378,17 @@ def run_planned(
 
 
 def executor_options(
-    command_options: CommandOptions, plan: Plan, terminal_lock: TerminalLock
+    command_options: CommandOptions,
+    plan: Plan,
+    terminal_lock: TerminalLock,
+    mask: Callable[[str], str] = str,
 ) -> RunOptions:
     """Return the options of the executor, with the questions that it asks on stdin.
 
-    Raises UsageError if a batch must be confirmed and stdin is not a terminal.
+    ``mask`` hides secrets in them. Raises UsageError if a batch must be confirmed and stdin is not
+    a terminal.
     """
+    from orchestrator.cli.task_questions import TaskQuestions
     from orchestrator.cli.tty_prompt import StdinLines
     from orchestrator.commands.context import outer_runs
     from orchestrator.executor import RunOptions
@@ -417,7 +401,7 @@ def executor_options(
         command_options.forks,
         command_options.keep_going,
         skip_unreachable=command_options.unreachable == "skip",
-        ask_about_task=partial(_ask_about_task, terminal_lock, input_lines)
+        ask_about_task=TaskQuestions(plan, terminal_lock, input_lines, mask).ask
         if command_options.step
         else None,
         confirm_batch=partial(_ask_about_batch, terminal_lock, input_lines)

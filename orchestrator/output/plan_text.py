@@ -85,7 +85,7 @@ def _ignored_note(numbers: range) -> str:
     return f"a failure of steps {number_ranges(numbers)} is ignored"
 
 
-__all__ = ["plan_json", "plan_lines"]
+__all__ = ["plan_json", "plan_lines", "planned_task_lines"]
 
 GroupKey: TypeAlias = tuple[object, ...]
 _Programs: TypeAlias = Callable[[PlannedTask], Iterable[tuple[str, StepProgram]]]
@@ -113,6 +113,14 @@ def plan_lines(plan: Plan, out: TextConsole, mask: MaskFunction = str) -> Iterat
         yield out.paint("no step changes a host", DIM)
 
 
+def planned_task_lines(
+    app_plan: AppPlan, number: int, out: TextConsole, mask: MaskFunction = str
+) -> Iterator[str]:
+    """Yield the lines of one planned task, as in the whole plan; numbers start at 1."""
+    planned_task = app_plan.planned_tasks[number - 1]
+    yield from _PlanTextRenderer(app_plan, out, mask).numbered_task_lines(number, planned_task)
+
+
 class _PlanTextRenderer:
     """A renderer of the plan of one app."""
 
@@ -133,26 +141,30 @@ class _PlanTextRenderer:
     def _task_lines(self, planned_tasks: Iterable[PlannedTask]) -> Iterator[str]:
         for number, planned_task in enumerate(planned_tasks, 1):
             yield ""
-            title = self.out.paint(to_one_line(f"{number}. {planned_task.task}"), BOLD)
-            if planned_task.is_commit:
-                hosts = (
-                    to_one_line(fold_hostnames(planned_task.commit_scope.hosts))
-                    if planned_task.commit_scope
-                    else ""
-                )
-                yield f"{title}: a later failure does not roll back {hosts}".rstrip()
-            else:
-                yield from self._heading_lines(planned_task, title)
-            for row in self._wrapped_lines(", ".join(_task_notes(planned_task)), 3):
-                yield f"   {self.out.paint(row, DIM)}"
-            yield from self._step_lines(
-                planned_task, lambda w: ((h.host, h.program) for h in w.hosts), "   "
+            yield from self.numbered_task_lines(number, planned_task)
+
+    def numbered_task_lines(self, number: int, planned_task: PlannedTask) -> Iterator[str]:
+        """Yield one planned task with its steps and its rollback."""
+        title = self.out.paint(to_one_line(f"{number}. {planned_task.task}"), BOLD)
+        if planned_task.is_commit:
+            hosts = (
+                to_one_line(fold_hostnames(planned_task.commit_scope.hosts))
+                if planned_task.commit_scope
+                else ""
             )
-            if any(host.rollback.steps for host in planned_task.hosts):
-                yield "   rollback if the run fails before a commit:"
-                yield from self._step_lines(
-                    planned_task, lambda w: ((h.host, h.rollback) for h in w.hosts), "     "
-                )
+            yield f"{title}: a later failure does not roll back {hosts}".rstrip()
+        else:
+            yield from self._heading_lines(planned_task, title)
+        for row in self._wrapped_lines(", ".join(_task_notes(planned_task)), 3):
+            yield f"   {self.out.paint(row, DIM)}"
+        yield from self._step_lines(
+            planned_task, lambda w: ((h.host, h.program) for h in w.hosts), "   "
+        )
+        if any(host.rollback.steps for host in planned_task.hosts):
+            yield "   rollback if the run fails before a commit:"
+            yield from self._step_lines(
+                planned_task, lambda w: ((h.host, h.rollback) for h in w.hosts), "     "
+            )
 
     def _heading_lines(self, planned_task: PlannedTask, title: str) -> Iterator[str]:
         """Yield the task with its hosts; the description is on the same line if there is room."""

@@ -111,7 +111,8 @@ def test_killed_at_a_question_between_two_tasks_no_host_has_completed(
         process.stdin.write("r\n")
         process.stdin.flush()
         wait_until(
-            lambda: errors.read_text().count("run, skip or stop?") == 2, "the second question"
+            lambda: errors.read_text().count("run, skip, continue or quit?") == 2,
+            "the second question",
         )
         kill_orch(process)
     assert failed_hosts(hosts) == ["a1", "a2", "a3", "a4"]

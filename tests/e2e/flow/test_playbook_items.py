@@ -363,7 +363,56 @@ def test_step_asks_before_each_task(three: OrchProject) -> None:
     assert done.host_rows["a1"]["reason"] == "stopped before 'three': stopped by you"
     assert {row["status"] for row in done.host_rows.values()} == {"stopped"}
     assert done.code == 2
-    assert "one on a[1-3]" in done.err
+    assert "1 of 3: one on a[1-3]\n  - echo one\nrun, skip, continue or quit?" in done.err
+    assert "3 of 3: three on a[1-3]" in done.err
+
+
+MANY = """\
+steps:
+- {name: "use {{ key }}", run: echo used}
+- {run: echo loop, loop: [1, 2, 3], name: Loop}
+- {run: echo some, when: host.name == 'a1'}
+- {run: echo no, when: host.name == 'no'}
+"""
+
+
+def test_step_shows_the_steps_and_the_plan_of_a_task_and_continues_without_more_questions(
+    three: OrchProject,
+) -> None:
+    files = {
+        "inventories/dev/stage.yml": """\
+            connect: {transport: sandbox}
+            vars: {key: !secret {env: KEY}}
+            """,
+        "tasks/many.yml": MANY + "".join(f"- run: echo {n}\n" for n in range(6)),
+        "tasks/p.yml": "tasks: [{many: {}, batch: 2}, commit, two, three]\n",
+    }
+    three.write(files)
+    words = ("-s", "dev", "run", "p", "--step", "--json")
+    done = three.orch(*words, stdin="what\n?\ns\ns\nc\n", KEY="kk-secret")
+    assert done.code == 0, done.err
+    assert step_outputs(done, "a1") == ["two", "three"]
+    first, details, *_ = done.err.split("run, skip, continue or quit? [r/s/c/q/?] ")[0::2]
+    assert first.endswith(
+        "1 of 5: many on a[1-2], batch 1/2\n"
+        "  - use ‹key›\n"
+        "  - Loop (1), and 2 like it\n"
+        "  - echo some (on a1)\n"
+        "  - echo 0\n"
+        "  - echo 1\n"
+        "  - echo 2\n"
+        "  - echo 3\n"
+        "  … 2 more steps\n"
+    )
+    plan = three.orch("-s", "dev", "plan", "p", KEY="kk-secret").out
+    assert details.startswith("1. many on a[1-2]\n   in p, batch 1/2\n   1  use ‹key›\n")
+    assert details in plan
+    assert "r: run this task; s: skip it; c: run it and all others" in done.err
+    assert done.err.count("run, skip, continue or quit?") == 5
+    assert "2 of 5: many on a3, batch 2/2" in done.err
+    assert "4 of 5: two on a[1-3]" in done.err
+    assert "5 of 5" not in done.err
+    assert "kk-secret" not in done.err
 
 
 def test_several_tasks_in_one_call_run_in_order_with_their_own_arguments(
