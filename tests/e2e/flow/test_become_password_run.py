@@ -93,3 +93,23 @@ def test_a_file_that_others_may_read_is_refused_with_what_to_do(
     done = fleet.orch("-s", "dev", "run", "t", "-F", str(tmp_path / "config"), "--json", **more)
     assert done.code == 1
     assert f"others may read {tmp_path}/password (chmod 600" in done.out
+
+
+def test_the_console_gives_it_once_and_shows_it_nowhere(fleet: OrchProject, tmp_path: Path) -> None:
+    lines = (
+        f"id -un\n:become bob\nid -un; echo $PPID\necho {RIGHT}; echo $PPID\n:become off\nid -un\n"
+    )
+    more = {"ORCH_BECOME_PASSWORD_FILE": str(tmp_path / "password")}
+    words = ["-s", "dev", "console", "-l", "web1", "-F", str(tmp_path / "config")]
+    done = fleet.orch(*words, stdin=lines, **more)
+    assert done.code == 0, done.out
+    printed = [line for line in done.out.splitlines() if not line.startswith("1 host: ")]
+    shell = printed[3]
+    assert printed == [
+        "web1: alice",
+        *("── web1 ──", "  bob", shell),
+        *("── web1 ──", "  ‹become password›", shell),
+        "web1: alice",
+    ]
+    for text in (done.out, done.err, kept_files(fleet)):
+        assert RIGHT not in text
