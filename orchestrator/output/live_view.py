@@ -273,7 +273,7 @@ class LiveSink:
             self._stay(self._step_lines.all_lines(self._layout))
             if self._output:
                 self._add_waiting(list(self._output.end_all()))
-            if self._has_lines and self._began:
+            if self._has_lines and self._began and not self._progress_only:
                 self._add_waiting([""])
             text = self._take_waiting()
         try:
