@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _HISTORY_FILE = "console_history"
 _KEPT_LINES = 2000
 _MAX_FOLDER_WIDTH = 24
+_CANCELLED = (Status.CANCELLED, Status.STOPPED, Status.NOT_STARTED)
 _STYLE = Style.from_dict({"bad": "ansired", "become": "ansiyellow", "folder": "ansicyan"})
 _PLAIN = Style.from_dict({})
 
@@ -101,7 +102,7 @@ def prompt_text(console: HostConsole) -> list[tuple[str, str]]:
     ]
     counts = {
         "lost": statuses.count(Status.LOST),
-        "cancelled": statuses.count(Status.CANCELLED),
+        "cancelled": sum(statuses.count(status) for status in _CANCELLED),
     }
     failed = sum(status.is_failure for status in statuses) - sum(counts.values())
     shown = hosts[0].name if len(hosts) == 1 else f"{len(hosts)} hosts"

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TextIO
 
+from msgspec.structs import replace
+
 from orchestrator.model.event import (
     EventSink,
     RunEvent,
@@ -182,10 +184,14 @@ def failure_lines(
 
 
 def _plain_row(row: HostSummary) -> HostSummary:
-    """Return the row with `changed`, the status of each command that may change, as `ok`."""
-    if row.status is not Status.CHANGED:
-        return row
-    return HostSummary(row.host, row.app, Status.OK, seconds=row.seconds, roles=row.roles)
+    """Return the row with the status as it is shown.
+
+    `changed`, the status of each command that may change something, is `ok`. A host that had not
+    started is cancelled: nothing but an interrupt prevents that.
+    """
+    if row.status is Status.CHANGED:
+        return replace(row, status=Status.OK)
+    return replace(row, status=Status.CANCELLED) if row.status is Status.NOT_STARTED else row
 
 
 class OutputStream:

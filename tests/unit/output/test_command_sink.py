@@ -56,6 +56,14 @@ def test_output_is_folded_and_followed_by_one_line_and_the_failed_hosts() -> Non
     ]
 
 
+def test_hosts_that_were_interrupted_have_no_line_of_their_own() -> None:
+    rows = (
+        make_row("web1", Status.CANCELLED, "interrupted"),
+        make_row("web2", Status.NOT_STARTED, "'exec' was not started: interrupted"),
+    )
+    assert shown(run_finished(*rows)) == ["2 hosts: 2 cancelled in 2.3 s"]
+
+
 def test_verbose_adds_the_table_and_the_log() -> None:
     lines = shown(
         step_finished("web1", make_outcome(b"a\n")),
