@@ -11,7 +11,12 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.options import CommandOptions
-from orchestrator.cli.run_commands import load_command_context, plan_options, run_planned
+from orchestrator.cli.run_commands import (
+    load_command_context,
+    plan_options,
+    rerun_command,
+    run_planned,
+)
 
 
 @click.command("upload", short_help="Copy a file or folder to a stage's hosts.")
@@ -67,7 +72,14 @@ def upload_command(
     context = load_command_context(command_options, shlex.join(("upload", src, dest)))
     requests = (TaskRequest("upload", arguments),)
     plan = plan_tasks(context, requests, plan_options(command_options), os.environ)
-    return run_planned(context, plan, command_options)
+    flags = [
+        *(("--delete",) if delete else ()),
+        *(word for pattern in exclude for word in ("--exclude", pattern)),
+        *(("--owner", owner) if owner is not None else ()),
+        *(("--group", group) if group is not None else ()),
+    ]
+    again = rerun_command(context, command_options, ("upload", *flags), _arguments(src, dest))
+    return run_planned(context, plan, command_options, again)
 
 
 @click.command("download", short_help="Copy a file or folder from a stage's hosts.")
@@ -99,7 +111,14 @@ def download_command(command_options: CommandOptions, src: str, dest: str) -> in
     context = load_command_context(command_options, shlex.join(("download", src, dest)))
     task = download_task(src, os.path.abspath(dest))  # noqa: PTH100 - links stay as written
     plan = plan_task(context, task, plan_options(command_options), os.environ)
-    return run_planned(context, plan, command_options)
+    again = rerun_command(context, command_options, ("download",), _arguments(src, dest))
+    return run_planned(context, plan, command_options, again)
+
+
+def _arguments(src: str, dest: str) -> tuple[str, ...]:
+    """Return the arguments, marked as such if one looks like an option."""
+    is_odd = src.startswith("-") or dest.startswith("-")
+    return ("--", src, dest) if is_odd else (src, dest)
 
 
 TRANSFER_COMMANDS: tuple[click.Command, ...] = (upload_command, download_command)

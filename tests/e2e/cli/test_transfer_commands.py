@@ -84,6 +84,19 @@ def test_wrong_arguments_contact_no_host(
     assert not (two.root / ".orch").exists()
 
 
+def test_a_folder_below_a_file_is_refused_before_anything_is_sent(two: OrchProject) -> None:
+    host_home(two).mkdir(parents=True)
+    (host_home(two) / "it's").write_text("a file")
+    for check in ((), ("--check",)):
+        words = ("-s", "dev", "upload", *check, "--delete", "work/site", "it's")
+        done = two.orch(*words)
+        assert done.code == 1
+        assert "it's is not a directory" in done.out
+        again = f"orch -s dev upload --delete -l @failed {'--check ' if check else ''}work/site"
+        assert f"again, where it failed: {again} 'it'\"'\"'s'" in done.out
+    assert files_below(host_home(two)) == ["it's"]
+
+
 def test_a_host_that_cannot_take_it_says_why(two: OrchProject) -> None:
     (host_home(two) / "srv").mkdir(parents=True)
     (host_home(two) / "srv" / "site").write_text("a file")
