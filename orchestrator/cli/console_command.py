@@ -80,7 +80,7 @@ def console_command(command_options: CommandOptions) -> int:
             command_options.environment,
         ),
         TtyPrompter(terminal_lock).prompt_function(),
-        lambda text: click.echo(text, err=True),
+        lambda text: click.echo(to_one_line(text), err=True),
     )
     if command_options.become_user is not None:
         console.set_become(command_options.become_user)

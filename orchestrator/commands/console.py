@@ -123,7 +123,7 @@ class HostConsole:
         return self._folders.get(name, WorkingFolder())
 
     def _start_folder(self, name: str) -> WorkingFolder:
-        """Return the folder of the next command: the home folder is that of whoever runs it."""
+        """Return the folder of the next command: home is the home folder of its own user."""
         folder = self.folder_of(name)
         return replace(folder, path="") if folder.is_home else folder
 
