@@ -307,7 +307,6 @@ class LiveSink:
             case RunStarted():
                 self._began = event
                 self._step_lines.only_failures = event.check
-                return
             case TaskStarted() if event.total == 1 and event.steps < 2:
                 self._is_single_step = self._step_lines.only_failures = True
             case StepFinished() if self._output:

@@ -16,6 +16,7 @@ from orchestrator.model.event import (
     ConnectFinished,
     HostFinished,
     RunEvent,
+    RunStarted,
     StepFinished,
 )
 from orchestrator.model.host_folding import fold_hostnames, fold_messages
@@ -72,6 +73,22 @@ class StepResults(Struct):
         """Return the step as ``blog deploy:publish › link current``."""
         return step_title(self.app, self.task, self.name)
 
+    def sorted_groups(self, order: Mapping[str, int]) -> list[ResultGroup]:
+        """Return the groups, failures last, and the hosts in each, sorted by their places."""
+        for group in self.groups.values():
+            if len(group.details) == 1:
+                group.hosts.sort(key=lambda host: order.get(host, 0))
+            else:
+                pairs = sorted(
+                    zip(group.hosts, group.details, strict=True),
+                    key=lambda pair: order.get(pair[0], 0),
+                )
+                group.hosts, group.details = map(list, zip(*pairs, strict=True))
+        return sorted(
+            self.groups.values(),
+            key=lambda group: (group.outcome.status.is_failure, order.get(group.hosts[0], 0)),
+        )
+
     def add(self, host: str, outcome: StepResult) -> None:
         """Add the result of a host."""
         detail = result_detail(outcome)
@@ -125,6 +142,7 @@ class StepLines:
     def __init__(self, verbose: int = 0) -> None:
         self._verbose = verbose
         self.has_partial, self.only_failures = False, False
+        self._order: Mapping[str, int] = {}
         self._apps: dict[str | None, dict[StepPosition, StepResults]] = {}
         self._connects: StepResults | None = None
         self._failed: set[tuple[str | None, str]] = set()
@@ -134,6 +152,8 @@ class StepLines:
     def add(self, event: RunEvent) -> None:
         """Add the result in the event, if it has one that is shown."""
         match event:
+            case RunStarted(hosts=hosts):
+                self._order = {host: place for place, host in enumerate(hosts)}
             case StepFinished(outcome=outcome):
                 if outcome.status.is_failure:
                     self._failed.add((event.app, event.host))
@@ -169,11 +189,11 @@ class StepLines:
             for position in sorted(steps):
                 step = steps[position]
                 if app not in reached or position <= reached[app]:
-                    lines += step_lines(steps.pop(position), layout)
+                    lines += step_lines(steps.pop(position), self._order, layout)
                 elif step.is_partial:
                     continue
                 elif now - step.since >= _WAIT:
-                    lines += step_lines(step, layout)
+                    lines += step_lines(step, self._order, layout)
                     step.groups, step.is_partial = {}, True
                     self.has_partial = True
                 else:
@@ -200,7 +220,7 @@ class StepLines:
 
     def _take_connects(self, layout: LineLayout) -> list[StyledLine]:
         connects, self._connects = self._connects, None
-        return step_lines(connects, layout) if connects else []
+        return step_lines(connects, self._order, layout) if connects else []
 
 
 class LineLayout(Struct, frozen=True):
@@ -210,9 +230,12 @@ class LineLayout(Struct, frozen=True):
     is_unicode: bool = True
 
 
-def step_lines(step: StepResults, layout: LineLayout) -> list[StyledLine]:
-    """Return a line for each group of equal results, with its style; long ones are wrapped."""
-    groups = list(step.groups.values())
+def step_lines(step: StepResults, order: Mapping[str, int], layout: LineLayout) -> list[StyledLine]:
+    """Return a line for each group of equal results, with its style; long ones are wrapped.
+
+    ``order`` are the places of the hosts.
+    """
+    groups = step.sorted_groups(order)
     shown = groups if len(groups) <= _MAX_GROUPS else groups[: _MAX_GROUPS - 1]
     lines = [line for group in shown for line in _group_lines(step.title, group, layout)]
     if len(shown) < len(groups):
@@ -247,9 +270,9 @@ def _group_lines(title: str, group: ResultGroup, layout: LineLayout) -> Iterator
         yield f"{'    ' if number else ''}{row}".rstrip(), style
 
 
-def change_lines(step: StepResults, layout: LineLayout) -> Iterator[str]:
+def change_lines(step: StepResults, order: Mapping[str, int], layout: LineLayout) -> Iterator[str]:
     """Yield a line for each group of hosts that a step changed in the same way."""
-    for group in step.groups.values():
+    for group in step.sorted_groups(order):
         line = f"{step.title}  {to_one_line(fold_hosts(group.hosts))}"
         width = layout.width and layout.width - 4
         room = (width or sys.maxsize) - display_width(line) - 2

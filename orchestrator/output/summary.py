@@ -126,7 +126,7 @@ class SummarySink:
         yield self._out.paint("changed:", BOLD)
         layout = LineLayout(self._out.width)
         for step in steps[:_MAX_CHANGED_STEPS]:
-            yield from change_lines(step, layout)
+            yield from change_lines(step, self._order, layout)
         if len(steps) > _MAX_CHANGED_STEPS:
             yield f"  … and {len(steps) - _MAX_CHANGED_STEPS} more steps; the log has all"
         yield ""

@@ -4,6 +4,7 @@ from orchestrator.model.event import (
     CONNECT_INTERRUPTED,
     ConnectFinished,
     HostFinished,
+    RunStarted,
     StepFinished,
 )
 from orchestrator.model.step_result import CapturedOutput, StateChange, Status, StepResult
@@ -175,3 +176,20 @@ def test_long_names_of_hosts_are_cut_and_counted() -> None:
     names = [f"{letter}-some-host.example.net" for letter in "abcd"]
     assert fold_hosts(names) == "a-some-host.example.net,… (4)"
     assert fold_hosts(["a", "b"]) == "a,b"
+
+
+def test_hosts_and_groups_are_in_the_order_of_the_inventory_and_failures_last() -> None:
+    lines = StepLines()
+    lines.add(RunStarted(NOW, "r", "dev", ("t",), ("db", "web", "app")))
+    names = replace(CHANGED, changes=(StateChange("name", None, "x.app"),))
+    lines.add(finished("app", result=names))
+    lines.add(finished("db", result=FAILED))
+    lines.add(finished("web"))
+    lines.add(finished("app", 2, replace(CHANGED, changes=(StateChange("n", None, "app"),))))
+    lines.add(finished("db", 2, replace(CHANGED, changes=(StateChange("n", None, "db"),))))
+    assert [text for text, _ in lines.all_lines(WIDE)] == [
+        "✔ t › step 1  web  changed  0.1 s",
+        "✔ t › step 1  app  changed  0.1 s  name: (nothing) → x.app",
+        "✘ t › step 1  db  failed  1.0 s  exit status 2",
+        "✔ t › step 2  db,app  changed  0.1 s  n: (nothing) → db,app",
+    ]
