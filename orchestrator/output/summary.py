@@ -225,7 +225,7 @@ def _row_cells(group: Sequence[HostSummary], reason: str, *, unknown: bool) -> l
 
 def _row_rank(row: HostSummary) -> tuple[int, tuple[tuple[str, ...], ...]]:
     """Return the sort key of a row: best first, failed rows grouped by their result."""
-    how = (row.reason, row.hint, *_last_stderr_lines(row)) if row.status.is_failure else ()
+    how = (row.reason, *_last_stderr_lines(row)) if row.status.is_failure else ()
     return -row.status.severity_rank, tuple(message_frame(text, row.host) for text in how)
 
 
@@ -235,7 +235,7 @@ def _last_stderr_lines(row: HostSummary) -> tuple[str, ...]:
 
 
 def _lines_beneath(group: Sequence[HostSummary], out: TextConsole) -> Iterator[str]:
-    """Yield the last lines of stderr and the hint of rows with the same result."""
+    """Yield the last lines of stderr and the hints of rows with the same result."""
     words = [
         _shared_hosts(group, list(lines))
         for lines in zip(*map(_last_stderr_lines, group), strict=True)
@@ -250,8 +250,13 @@ def _lines_beneath(group: Sequence[HostSummary], out: TextConsole) -> Iterator[s
         yield from _indented_lines(f"{hosts}: {reason}".rstrip(), out, "    ")
     for line in words:
         yield f"    {out.paint('!', RED)} {line}".rstrip()
-    if group[0].hint:
-        yield from _indented_lines(_combined_hint(group), out, "    help: ")
+    hinted: dict[tuple[str, ...], list[HostSummary]] = {}
+    for row in group:
+        hinted.setdefault(message_frame(row.hint, row.host), []).append(row)
+    for rows in hinted.values():
+        if rows[0].hint:
+            hosts = f"{fold_hostnames(row.host for row in rows)}: " if len(hinted) > 1 else ""
+            yield from _indented_lines(f"{hosts}{_combined_hint(rows)}", out, "    help: ")
 
 
 def _shared_hosts(group: Sequence[HostSummary], texts: Sequence[str]) -> str:

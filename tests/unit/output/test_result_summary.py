@@ -513,3 +513,13 @@ def test_the_command_that_repeats_a_run_is_shown_if_some_hosts_failed(
     for event in (run_started("h0", "h1"), run_finished(*rows)):
         sink(event)
     assert (f"again, where it failed: {command}\n" in stream.getvalue()) is is_shown
+
+
+def test_hosts_that_failed_alike_share_their_last_words_also_if_their_hints_differ() -> None:
+    rows = [
+        replace(make_row(host, Status.FAILED, "exit status 1", "disk full\n"), hint=hint)
+        for host, hint in (("a1", "not run yet: x"), ("a2", ""), ("a3", "not run yet: x"))
+    ]
+    shown = list(results_table(rows, make_screen(80)[0]))
+    assert [line for line in shown if "disk full" in line] == ["    ! disk full"]
+    assert shown[-1] == "    help: a[1,3]: not run yet: x"
