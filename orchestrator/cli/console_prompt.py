@@ -263,7 +263,7 @@ class LineCompleter(Completer):
         word = last_word(line)
         if host is None or word is None:
             return
-        folder = self._console.folder_of(host.name).path
+        folder = self._console.start_folder(host.name).path
         user = self._console.become_user
         for found in self._paths.complete(line, host, user, folder):
             yield Completion(found.text, word.start - len(line), display=to_one_line(found.shown))

@@ -122,7 +122,7 @@ class HostConsole:
         """Return the working folder of a host."""
         return self._folders.get(name, WorkingFolder())
 
-    def _start_folder(self, name: str) -> WorkingFolder:
+    def start_folder(self, name: str) -> WorkingFolder:
         """Return the folder of the next command: home is the home folder of its own user."""
         folder = self.folder_of(name)
         return replace(folder, path="") if folder.is_home else folder
@@ -191,7 +191,7 @@ class HostConsole:
     def run_line(self, line: str, hosts: Sequence[Host], sink: EventSink) -> ExitCode:
         """Run a command line on these hosts, each in its working folder; the sink is closed."""
         plan = self._plan_line(line, hosts, readonly=False)
-        folders = {host.name: self._start_folder(host.name) for host in hosts}
+        folders = {host.name: self.start_folder(host.name) for host in hosts}
         journal = RunJournal(
             self.context.root, self._environ, self._emit_warning, KEPT_COMMANDS, CONSOLE_FOLDER
         )

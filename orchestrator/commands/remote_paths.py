@@ -107,7 +107,7 @@ class RemotePaths:
             return []
         try:
             names = self._list_names(word, host, user, folder)
-        except (OrchError, SessionLostError):
+        except (OrchError, SessionLostError, ValueError):  # ValueError: a NUL was typed
             self.close()
             return []
         finally:
