@@ -89,7 +89,7 @@ class TreeDownload:
         entries = parse_listing(bytes(listing))
         unreadable = [entry for entry in entries if entry.kind == "f" and entry.size < 0]
         if unreadable:
-            message = f"{_names(unreadable)} cannot be read by the login or become user"
+            message = f"{_names(unreadable)} cannot be read; `become: true` reads as root"
             raise OrchError(Diagnostic(message))
         outer_links = [e for e in entries if e.kind == "l" and not is_inner_link(e)]
         others = [entry for entry in entries if entry.kind == "o"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,25 @@ def test_a_host_without_a_tool_says_so(machine: ShellMachine, source: Path, targ
     outcome = machine.run_step(step)
     assert outcome.status == "failed"
     assert not target.exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_what_the_user_cannot_read_is_named(machine: ShellMachine, target: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="orch-test-") as name:
+        source = Path(name)
+        source.chmod(0o755)
+        for file in ("open", "secret", "secret\n", "inner/x"):
+            (source / file).parent.mkdir(exist_ok=True)
+            (source / file).write_text("x")
+            (source / file).chmod(0o600 if "secret" in file else 0o644)
+        machine.wrapper = ("/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        outcome = machine.run_step(download_step(source, target))
+        assert outcome.status == "failed"
+        assert "'secret', 'secret' cannot be read; `become: true` reads as" in outcome.reason
+        (source / "inner").chmod(0o700)
+        for file in ("secret", "secret\n"):
+            (source / file).unlink()
+        outcome = machine.run_step(download_step(source, target))
+        assert outcome.status == "failed"
+        assert "ermission denied" in outcome.reason
+        assert not target.exists()
