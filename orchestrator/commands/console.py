@@ -268,8 +268,8 @@ class HostConsole:
                 self._give_up()
 
         self._warn = lambda text: emit(Warned(time.time(), text))
-        try:
-            with watch_signals(on_signal):
+        with watch_signals(on_signal):
+            try:
                 return execute_plan(
                     plan,
                     self.context.stage.hosts,
@@ -279,9 +279,9 @@ class HostConsole:
                     cancel=cancel,
                     kept=self.connections,
                 )
-        finally:
-            self._warn = self._warn_idle
-            emit.close()
+            finally:
+                self._warn = self._warn_idle
+                emit.close()
 
     def _begin_stop(self, cancel: CancelToken) -> None:
         """End the running command on all hosts."""
