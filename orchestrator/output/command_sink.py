@@ -138,10 +138,10 @@ class CommandSink:
         order = {row.host: number for number, row in enumerate(event.rows)}
         lines = list(self._outputs.lines(order, {}, self._out))
         yield from lines[:-1]  # without the empty line that precedes a table
+        rows = [_plain_row(row) for row in event.rows]
         if self._verbose:
             yield ""
-            yield from results_table(event.rows, self._out, unfold=True)
-        rows = [_plain_row(row) for row in event.rows]
+            yield from results_table(rows, self._out, unfold=True)
         result = summary_line(rows, event.seconds)
         style = RED if any(row.status.is_failure for row in rows) else DIM
         yield from (
@@ -190,7 +190,7 @@ def _plain_row(row: HostSummary) -> HostSummary:
     started is cancelled: nothing but an interrupt prevents that.
     """
     if row.status is Status.CHANGED:
-        return replace(row, status=Status.OK)
+        return replace(row, status=Status.OK, ok=row.ok + row.changed, changed=0)
     return replace(row, status=Status.CANCELLED) if row.status is Status.NOT_STARTED else row
 
 

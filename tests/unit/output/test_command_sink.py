@@ -67,11 +67,11 @@ def test_hosts_that_were_interrupted_have_no_line_of_their_own() -> None:
 def test_verbose_adds_the_table_and_the_log() -> None:
     lines = shown(
         step_finished("web1", make_outcome(b"a\n")),
-        run_finished(make_row("web1"), log="/r/1"),
+        run_finished(replace(make_row("web1", Status.CHANGED), ok=0, changed=1), log="/r/1"),
         verbose=1,
     )
     assert lines[0] == "web1: a"
-    assert any(line.split()[:2] == ["web1", "ok"] for line in lines)
+    assert any(line.split()[:4] == ["web1", "ok", "1", "0"] for line in lines)
     assert lines[-1] == "log: /r/1"
 
 
