@@ -61,7 +61,7 @@ def upload_arguments(src: str, dest: str) -> dict[str, str]:
     name = posixpath.basename(src)
     if is_directory(Path(src)) and name not in ("", ".", ".."):
         dest = posixpath.join(dest, name)
-    return {"src": path, "path": dest}
+    return {"src": path, "path": dest, "keep_modes": "true"}
 
 
 def parse_extra_variables(items: Sequence[str]) -> Values:

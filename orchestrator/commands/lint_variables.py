@@ -262,7 +262,11 @@ def _step_templates(step: Step) -> Iterator[TemplateNames]:
             found = (action.path, action.to)
         case ModuleSpec():
             fixes = (fix.text for fix in action.fixes)
-            loads = (each for load in action.payloads for each in (load.what, load.exclude))
+            loads = (
+                each
+                for load in action.payloads
+                for each in (load.what, load.exclude, load.keep_modes)
+            )
             found = (
                 action.functions,
                 action.probe,

@@ -876,7 +876,7 @@ tree_extra() {
 # tree_extra, and print: `S STATE`; `! CONFLICT`; `- LINE` and `+ LINE` of a diff; `N NUMBERS` if
 # only some files and links of the manifest are needed, with their line numbers, like 3-5,9; and
 # changes as WHAT KIND TOLD NAME, where WHAT is m for missing, c for different, r for to be removed,
-# and TOLD is the target of a link.
+# and TOLD is the target of a link, or the mode of a folder as in the manifest.
 tree_compare() {
   awk -v owned="$1" -v unread="$2" '
     function told(m, h, p) { return m " " substr(h, 1, 12) " " p }
@@ -912,7 +912,7 @@ tree_compare() {
       else if (k == "f" && t != mode[i]) modes++
       else if (k != "l" && owned != "" && !(p in own)) { owners++; why = " (its owner)" }
       else return
-      print (t == "absent" ? "m" : "c"), k, (k == "l" ? sum[i] : "-"), p
+      print (t == "absent" ? "m" : "c"), k, (k == "l" ? sum[i] : k == "d" ? mode[i] : "-"), p
       if (k == "f" || k == "l") need(i)
       if (t != "absent") print "- " (t ~ /^[0-9f]/ ? told(t, has[p], p) : p) why
       print "+ " (k == "f" ? told(mode[i], sum[i], p) : p) }

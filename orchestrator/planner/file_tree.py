@@ -5,6 +5,7 @@ A tree has a manifest, one line for each entry, parents first:
     f MODE SHA256 NAME      a file
     l - TARGET NAME         a symbolic link and its target
     d - - NAME              a folder; the first line is the tree's own, `.`
+    d 0700 - NAME           a folder that only its owner may access
 
 A NAME starts with `./`. A NAME with a newline, a backslash or a carriage return, or with a space at
 its end, is written in octal, ``\\0ooo`` for each byte (the format of printf(1) for %b); so is every
@@ -198,23 +199,29 @@ class SharedPieces:
             self._pieces.append(bytes(piece))
 
 
-def read_tree(path: Path, exclude: Sequence[str]) -> FileTree:
+def read_tree(path: Path, exclude: Sequence[str], *, keep_modes: bool = False) -> FileTree:
     """List the file or folder at ``path``, without entries that match an ``exclude`` pattern.
 
     A pattern is matched against an entry's name or, if it contains a slash, its path below the
-    folder. Raises OSError, and OrchError for an entry that is not a file, folder or link.
+    folder. ``keep_modes``: files have all their permissions. Raises OSError, and OrchError for an
+    entry that is not a file, folder or link.
     """
     if path.is_dir():
         patterns = [pattern.rstrip("/") for pattern in exclude]
-        entries = [TreeEntry("d", b".", str(path)), *_entries_below(str(path), b".", patterns)]
+        entries = [
+            _folder_entry(str(path), b"."),
+            *_entries_below(str(path), b".", patterns, keep_modes),
+        ]
     else:
-        entries = [_file_entry(str(path), b"")]
+        entries = [_file_entry(str(path), b"", keep_modes)]
     members = [(number, entry) for number, entry in enumerate(entries, 1) if entry.kind != "d"]
     members.sort(key=lambda member: member[1].kind)  # files before links
     return FileTree(b"".join(map(_manifest_line, entries)), tuple(members), len(entries))
 
 
-def _entries_below(folder: str, name: bytes, patterns: Sequence[str]) -> Iterator[TreeEntry]:
+def _entries_below(
+    folder: str, name: bytes, patterns: Sequence[str], keep_modes: bool
+) -> Iterator[TreeEntry]:
     with os.scandir(folder) as found:
         listed = sorted(found, key=lambda each: os.fsencode(each.name))
     for each in listed:
@@ -225,10 +232,10 @@ def _entries_below(folder: str, name: bytes, patterns: Sequence[str]) -> Iterato
             to = os.readlink(each.path)  # noqa: PTH115 - creating a Path for each entry is slow
             yield TreeEntry("l", inner, each.path, content=os.fsencode(to))
         elif each.is_dir():
-            yield TreeEntry("d", inner, each.path)
-            yield from _entries_below(each.path, inner, patterns)
+            yield _folder_entry(each.path, inner)
+            yield from _entries_below(each.path, inner, patterns, keep_modes)
         elif each.is_file():
-            yield _file_entry(each.path, inner)
+            yield _file_entry(each.path, inner, keep_modes)
         else:
             raise _unsupported_error(each.path)
 
@@ -238,7 +245,12 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(path if "/" in p else name, p.removeprefix("/")) for p in patterns)
 
 
-def _file_entry(path: str, name: bytes) -> TreeEntry:
+def _folder_entry(path: str, name: bytes) -> TreeEntry:
+    is_private = not os.stat(path).st_mode & _PRIVATE_BITS  # noqa: PTH116 - as above
+    return TreeEntry("d", name, path, mode=0o700 if is_private else 0)
+
+
+def _file_entry(path: str, name: bytes, keep_modes: bool) -> TreeEntry:
     digest, size, began = hashlib.sha256(), 0, time.time_ns()
     # opening many small files takes most of the time
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -256,7 +268,7 @@ def _file_entry(path: str, name: bytes) -> TreeEntry:
         "f",
         name,
         path=path,
-        mode=_git_mode(found.st_mode),
+        mode=found.st_mode & 0o777 if keep_modes else _git_mode(found.st_mode),
         content=digest.hexdigest().encode(),
         size=size,
         stamp=_stamp(found) if is_settled else (),
@@ -281,7 +293,8 @@ def _git_mode(bits: int) -> int:
 
 
 def _manifest_line(entry: TreeEntry) -> bytes:
-    mode = b"%04o" % entry.mode if entry.kind == "f" else b"-"
+    has_mode = entry.kind == "f" or (entry.kind == "d" and entry.mode)
+    mode = b"%04o" % entry.mode if has_mode else b"-"
     content = _octal_escape(entry.content) if entry.kind == "l" else entry.content or b"-"
     return b" ".join((entry.kind.encode(), mode, content, manifest_name(entry.name))) + b"\n"
 
@@ -336,7 +349,11 @@ def _member_header(entry: TreeEntry) -> bytes:
             before += _header_block(b"././@LongLink", 0, size, kind) + long + b"\0" + _padding(size)
     kind = b"2" if entry.kind == "l" else b"0"
     return before + _header_block(
-        name[:_MAX_NAME_BYTES], entry.mode or 0o777, entry.size, kind, to[:_MAX_NAME_BYTES]
+        name[:_MAX_NAME_BYTES],
+        0o777 if entry.kind == "l" else entry.mode,
+        entry.size,
+        kind,
+        to[:_MAX_NAME_BYTES],
     )
 
 

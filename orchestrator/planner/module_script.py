@@ -97,7 +97,7 @@ def check_payload_sources(module: ModuleSpec, task_scope: TaskScope) -> None:
     """Raise DefinitionError if text from a host would determine the local file to send."""
     for payload in module.payloads:
         if payload.kind != "text":
-            for template in (payload.what, payload.exclude):
+            for template in (payload.what, payload.exclude, payload.keep_modes):
                 if template is not None:
                     _check_trusted(template, task_scope, refuse_host_text)
 
@@ -299,7 +299,9 @@ def _load_payload(
     if payload.kind == "file":
         return files.contents(path, mark)
     if payload.kind == "tree":
-        return files.tree(path, _exclude_patterns(payload, task_scope), mark)
+        keep_modes = payload.keep_modes.render(task_scope) if payload.keep_modes else False
+        patterns = _exclude_patterns(payload, task_scope)
+        return files.tree(path, patterns, mark, keep_modes=keep_modes is True)
     text = files.template(path, mark).render(task_scope.caller)
     return to_payload(to_bytes(text, display_path(path), mark))
 

@@ -41,7 +41,7 @@ class ProjectFiles:
         self._root = Path(root)
         self._templates: dict[Path, TextTemplate] = {}
         self._contents: dict[Path, bytes | UploadPayload] = {}
-        self._trees: dict[tuple[Path, tuple[str, ...]], file_tree.FileTree] = {}
+        self._trees: dict[tuple[Path, tuple[str, ...], bool], file_tree.FileTree] = {}
         self._fallbacks: dict[Path, Path] = {}  # second path where a file was looked for
 
     def find(self, name: str, mark: SourcePosition) -> str:
@@ -81,13 +81,18 @@ class ProjectFiles:
         return self._contents[path]
 
     def tree(
-        self, path: Path, exclude: tuple[str, ...], mark: SourcePosition
+        self,
+        path: Path,
+        exclude: tuple[str, ...],
+        mark: SourcePosition,
+        *,
+        keep_modes: bool = False,
     ) -> file_tree.FileTree:
         """Return the tree below a folder, or of a single file."""
-        key = (path, exclude)
+        key = (path, exclude, keep_modes)
         if key not in self._trees:
             self._trees[key] = self._read_or_raise(
-                path, mark, lambda: file_tree.read_tree(path, exclude)
+                path, mark, lambda: file_tree.read_tree(path, exclude, keep_modes=keep_modes)
             )
         return self._trees[key]
 

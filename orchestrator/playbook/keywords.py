@@ -459,6 +459,11 @@ PAYLOAD: KeyTable = {
         "template", "A command that tests the file; check mode then sends the bytes, too"
     ),
     "exclude": FileKey("any", "Patterns of paths of a tree that are not sent"),
+    "keep_modes": FileKey(
+        "any",
+        "Whether the files of a tree keep all their permissions",
+        "only execution, and privacy",
+    ),
 }
 """Keys of ``payload``, of which one names the bytes."""
 

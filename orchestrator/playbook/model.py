@@ -115,12 +115,14 @@ class ModulePayload(Struct, frozen=True):
     """Bytes that a module uploads.
 
     ``kind`` is ``text`` (the value itself), or ``file``, ``template`` or ``tree`` (the value is a
-    local path). For a tree, ``exclude`` are the patterns of paths to skip.
+    local path). For a tree, ``exclude`` are the patterns of paths to skip, and ``keep_modes`` is
+    true if its files keep all their permissions.
     """
 
     kind: str
     what: ValueTemplate
     exclude: ValueTemplate | None = None
+    keep_modes: ValueTemplate | None = None
 
 
 class ModuleFix(Struct, frozen=True):

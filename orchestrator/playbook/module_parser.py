@@ -180,11 +180,12 @@ class ModuleParser:
         brings = {str(kind): what for kind, what in named.items()}
         tries = self.compile.compile_optional(brings.pop("tries", None))
         exclude = self.compile.compile_optional(brings.pop("exclude", None))
+        keep_modes = self.compile.compile_optional(brings.pop("keep_modes", None))
         if not brings:
             self.read.report_mismatch(value, "payload", "`text`, `file`, `template` or `tree`")
         return tuple(
-            ModulePayload(
-                kind, self.compile.compile_value(what), exclude if kind == "tree" else None
-            )
+            ModulePayload(kind, self.compile.compile_value(what), exclude, keep_modes)
+            if kind == "tree"
+            else ModulePayload(kind, self.compile.compile_value(what))
             for kind, what in brings.items()
         ), tries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -540,3 +541,27 @@ def test_a_full_disk_leaves_what_was_there(private: ShellMachine, tmp_path: Path
         [*private.wrapper, "sh", "-c", show], check=True, capture_output=True, text=True
     )
     assert shown.stdout.split() == ["file", "10"]
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_modes_are_kept_or_those_of_any_checkout(
+    machine: ShellMachine, tmp_path: Path, destination: Path, keeps: bool
+) -> None:
+    source = tmp_path / "modes"
+    modes = {"a": 0o644, "b": 0o640, "c": 0o600, "d": 0o775, "e": 0o700, "f": 0o444, "p/\n": 0o664}
+    for name, mode in modes.items():
+        (source / name).parent.mkdir(exist_ok=True, parents=True)
+        (source / name).write_text(name)
+        (source / name).chmod(mode)
+    (source / "p\n").mkdir(mode=0o700)
+    (source / "p").chmod(0o700)
+    step = upload_step(source, destination, keep_modes=keeps)
+    machine.check_then_run(step, "changed")
+    others = {"a": 0o644, "b": 0o644, "c": 0o600, "d": 0o755, "e": 0o700, "f": 0o644, "p/\n": 0o644}
+    for name, mode in (modes if keeps else others).items():
+        assert stat.S_IMODE((destination / name).stat().st_mode) == mode, name
+    for name in ("p", "p\n"):
+        assert stat.S_IMODE((destination / name).stat().st_mode) == 0o700
+    assert stat.S_IMODE(destination.stat().st_mode) == 0o755
+    (source / "b").chmod(0o660 if keeps else 0o600)
+    assert outcome_states(machine.check_then_run(step, "changed")) == "1 of another mode of 10"
