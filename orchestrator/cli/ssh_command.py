@@ -65,6 +65,8 @@ def ssh_command(command_options: CommandOptions, host: str, command: tuple[str, 
     from orchestrator.commands.host_command import only_host, plan_host_command
     from orchestrator.playbook.adhoc import command_text
 
+    if command and not any(word.strip() for word in command):
+        raise click.UsageError("the command is empty")
     command_options = structs.replace(command_options, limit=host)
     example = f"ssh {shlex.join((host, *(('--', *command) if command else ())))}"
     context = load_command_context(command_options, example)
@@ -117,6 +119,7 @@ def _run_host_command(
             return session.run()
         except ConnectError as error:
             if session.is_stopped:
+                click.echo("interrupted", err=True)
                 return ExitCode.INTERRUPTED
             raise NoStatusError(*error.diagnostics) from error
 

@@ -34,7 +34,6 @@ from orchestrator.remote_shell.channel_protocol import (
 from orchestrator.remote_shell.start_script import FIND_LOGIN_SHELL, StartScript
 from orchestrator.transports.prompts import PromptCallback
 
-_TASK = "ssh"
 _SIGNAL_TIMEOUT = 3.0  # seconds for a host to send a signal to a command
 _SETS_VARIABLE = re.compile(r"^export ", re.MULTILINE)
 
@@ -76,7 +75,7 @@ def plan_host_command(
     DefinitionError with all errors.
     """
     words = command or (":",)
-    task = adhoc_task(words, readonly=False, name=_TASK)
+    task = adhoc_task(words, readonly=False)
     user, planned = _only_step(plan_task(context, task, options, environ), host)
     own = command_text(words)
     settings = planned.text.removesuffix(own)
@@ -146,17 +145,20 @@ class HostCommandRunner:
         for text in check_identity_files((command.host,)):
             warn(text)
         self._transports = make_transports(context, prompt, warn, ssh_config)
+        self._connection: Connection | None = None
 
     def cancel(self) -> None:
-        """Cancel the connection if it is not open yet."""
+        """Cancel the connection, or close it; ``start`` then raises ConnectError."""
         self._transports.cancel()
+        if self._connection is not None:
+            self._connection.close()
 
     @contextmanager
     def start(self, terminal: Terminal | None) -> Iterator[StartedCommand]:
         """Connect, start the command and yield it; disconnect afterwards. Raises ConnectError."""
         host = self._command.host
         try:
-            connection = self._transports.connect(host)
+            connection = self._connection = self._transports.connect(host)
             try:
                 yield self._start(connection, terminal)
             except ConnectError as error:

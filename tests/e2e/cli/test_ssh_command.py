@@ -20,7 +20,7 @@ from tests.integration.transports.test_become_password import (
     run_in_machine,
 )
 from tests.projects import OrchProject
-from tests.sshd import SSHD, SshdServer, child_processes, generate_key, sshd
+from tests.sshd import SSHD, SshdServer, child_processes, generate_key, serve_sshd, sshd
 from tests.support.session_recording import wait_until
 from tests.support.typed_terminal import TypedTerminal, on_terminal
 
@@ -170,6 +170,7 @@ def test_several_hosts_and_a_missing_dash_are_errors_that_contact_nobody(
     for words, message in (
         (["far", "uname"], b"write `--` before the command: orch ssh HOST [-- COMMAND]"),
         (["--", "uname"], b"name the host: orch ssh HOST [-- COMMAND]"),
+        (["far", "--", " "], b"the command is empty"),
     ):
         wrong = piped(stage, *words)
         assert wrong.returncode == 2
@@ -221,6 +222,27 @@ def test_a_signal_to_orch_restores_the_terminal_and_ends_the_command(
         assert terminal.wait_exit() == 130
         assert terminal.modes() == before
     wait_until(lambda: not Path(f"/proc/{remote}").exists(), "the end of the remote command")
+
+
+def test_ctrl_c_before_the_shell_has_started_ends_it_at_once(
+    stage: OrchProject, tmp_path: Path
+) -> None:
+    """A host that accepts the login, and never starts a shell."""
+    with serve_sshd(tmp_path / "mute", wrapper="#!/bin/sh\nexec sleep 600\n") as mute:
+        stage.add_sshd_stage(mute, {"far": "127.0.0.1"})
+        settings = json.loads((stage.root / "inventories/real/stage.yml").read_text())
+        settings["connect"]["timeout"] = "10m"
+        stage.write({"inventories/real/stage.yml": json.dumps(settings)})
+
+        def has_session() -> bool:
+            return any(tuple(child_processes(pid)) for pid in mute.session_processes())
+
+        with on_host(stage, "one", "--", "true") as terminal:
+            wait_until(has_session, "the session")
+            terminal.type("\x03")
+            assert terminal.wait_exit() == 130
+            terminal.wait_for("interrupted")
+            assert not terminal.is_raw()
 
 
 def test_tilde_and_dot_on_a_new_line_disconnect(stage: OrchProject) -> None:
