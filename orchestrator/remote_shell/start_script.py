@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from orchestrator.errors import ConnectError
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.sanitize import quote_output_end
-from orchestrator.model.shell_quoting import always_shell_quote
+from orchestrator.model.shell_quoting import always_shell_quote, shell_quote
 from orchestrator.model.text_encoding import encode_text
 from orchestrator.remote_shell.channel_protocol import Channel, ReadChunk
 
@@ -35,6 +35,12 @@ export SHELL="$o_shell"
 
 _MODES = lazy_regex(_MODES_LABEL.encode() + rb"([0-9A-Za-z:=_-]{1,1000})\r?\n")
 _HOME_FOLDER = '[ "$PWD" = "$HOME" ] || cd || cd /\nset -e\n'
+_SIZE_OFFSET = 100_000_000  # so that all sizes have as many digits, and none a leading zero
+# Not `read`: bash reads ahead if the terminal returns more than a line.
+_READ_AND_RUN = (
+    f"o_text=$(dd bs=1 count={len(str(_SIZE_OFFSET))} 2>/dev/null);"
+    f'o_text=$(dd bs=1 count=$((o_text-{_SIZE_OFFSET})) 2>/dev/null);eval "$o_text"'
+)
 _MAX_OUTPUT_BYTES = 1 << 16  # bytes of output before the start that are searched
 
 
@@ -65,13 +71,7 @@ class StartScript(Struct, frozen=True):
         It contains nothing that a login shell other than sh would parse differently.
         """
         setup = TERMINAL_SETUP if self.on_terminal else ""
-        before = f"{setup}echo {self.token} $$;"
-        before += "IFS= read -r o_modes;" if self.on_terminal else ""
-        restore = f'stty "$o_modes";unset o_modes;printf %s {self._ready_token};'
-        after = restore if self.on_terminal else ""
-        size = len(self._text_bytes)
-        script = f'{before}o_text=$(dd bs=1 count={size} 2>/dev/null);{after}eval "$o_text"'
-        return f"sh -c {always_shell_quote(script)}"
+        return f"sh -c {always_shell_quote(f'{setup}echo {self.token} $$;{_READ_AND_RUN}')}"
 
     def send(self, channel: Channel, timeout: float) -> StartedShell:
         """Send the text when the shell has started, and return the shell.
@@ -87,7 +87,7 @@ class StartScript(Struct, frozen=True):
         modes = _MODES.search(before)
         if self.on_terminal and modes is None:
             raise starting.error("the host did not report the modes of its terminal")
-        starting.write((modes[1] + b"\n" if modes else b"") + self._text_bytes)
+        starting.write(self._sent_bytes(modes[1].decode() if modes else ""))
         if self.on_terminal:
             starting.read_until(self._ready_token.encode())
         return StartedShell(int(pid), starting.rest())
@@ -96,9 +96,13 @@ class StartScript(Struct, frozen=True):
     def _ready_token(self) -> str:
         return self.token[::-1]
 
-    @property
-    def _text_bytes(self) -> bytes:
-        return encode_text(f"{_HOME_FOLDER}{self.text}\n")
+    def _sent_bytes(self, modes: str) -> bytes:
+        """Return the text, after the number of its bytes; it first gives the terminal its modes."""
+        restore = f"stty {shell_quote(modes)}\nprintf %s {self._ready_token}\n"
+        text = encode_text(
+            f"unset o_text\n{restore if self.on_terminal else ''}{_HOME_FOLDER}{self.text}\n"
+        )
+        return f"{_SIZE_OFFSET + len(text)}".encode() + text
 
 
 class _StartingShell:

@@ -199,10 +199,10 @@ def test_a_lost_connection_gives_255_and_the_terminal_is_restored(
         terminal.type("echo rea''dy\r")
         terminal.wait_for("ready")
         assert terminal.is_raw()
-        for connection in sshd.session_processes():
-            for child in (*child_processes(connection), connection):
+        for connection in sshd.session_processes():  # first, as it would report the shell's end
+            for process in (connection, *child_processes(connection)):
                 with suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
+                    os.kill(process, signal.SIGKILL)
         assert terminal.wait_exit() == 255
         assert terminal.modes() == before
         terminal.wait_for(f"disconnected from {host}: ")
