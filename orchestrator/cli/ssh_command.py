@@ -67,6 +67,9 @@ def ssh_command(command_options: CommandOptions, host: str, command: tuple[str, 
 
     if command and not any(word.strip() for word in command):
         raise click.UsageError("the command is empty")
+    user, at, name = host.partition("@")
+    if user and at and name:  # `@failed` and `@FILE` are patterns
+        raise click.UsageError(f"write the user as an option: orch ssh {name} --user {user}")
     command_options = structs.replace(command_options, limit=host)
     example = f"ssh {shlex.join((host, *(('--', *command) if command else ())))}"
     context = load_command_context(command_options, example)

@@ -171,6 +171,7 @@ def test_several_hosts_and_a_missing_dash_are_errors_that_contact_nobody(
         (["far", "uname"], b"write `--` before the command: orch ssh HOST [-- COMMAND]"),
         (["--", "uname"], b"name the host: orch ssh HOST [-- COMMAND]"),
         (["far", "--", " "], b"the command is empty"),
+        (["ann@far"], b"write the user as an option: orch ssh far --user ann"),
     ):
         wrong = piped(stage, *words)
         assert wrong.returncode == 2
