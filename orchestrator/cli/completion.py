@@ -5,6 +5,7 @@ Files with errors complete nothing, and nothing is printed about them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
@@ -49,6 +50,21 @@ def complete_stages(
         return _matching_items(all_stages(root).names if root else (), incomplete)
     except OrchError:
         return []
+
+
+@_quietly
+def complete_runs(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the IDs of recorded runs, with what they ran."""
+    from orchestrator.journal.run_reader import recorded_runs
+
+    root = _project_root(ctx)
+    return [
+        CompletionItem(run.run, help=f"{run.record.stage}: {' '.join(run.record.tasks)}")
+        for run in (recorded_runs(root, os.environ) if root else ())
+        if run.run.startswith(incomplete)
+    ]
 
 
 @_quietly

@@ -12,6 +12,7 @@ import orchestrator
 from orchestrator.cli import (
     console_command,
     doctor_command,
+    history_commands,
     init_command,
     new_command,
     options,
@@ -88,6 +89,7 @@ for _command in (
     *transfer_commands.TRANSFER_COMMANDS,
     *console_command.CONSOLE_COMMANDS,
     ssh_command.ssh_command,
+    *history_commands.HISTORY_COMMANDS,
     *doctor_command.DOCTOR_COMMANDS,
     *show_commands.SHOW_COMMANDS,
     *init_command.INIT_COMMANDS,

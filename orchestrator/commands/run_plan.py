@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from orchestrator.commands.context import ProjectContext
 from orchestrator.commands.event_dispatch import EventDispatcher
+from orchestrator.commands.history import GitState, describe_invocation
 from orchestrator.commands.signals import handle_interrupts
 from orchestrator.errors import Diagnostic, DiagnosticCollector, ExitCode, SourcePosition
 from orchestrator.executor import CancelToken, RunOptions, execute_plan
@@ -66,7 +67,13 @@ def run_plan(
     def warn(text: str) -> None:
         emit(Warned(time.time(), text))
 
-    journal = RunJournal(context.root, environ, warn)
+    journal = RunJournal(
+        context.root,
+        environ,
+        warn,
+        about=describe_invocation(context),
+        describe_end=GitState(context.root).result,
+    )
     emit = EventDispatcher(
         (running_steps, journal, sink),
         get_log_path=lambda: str(journal.folder) if journal.folder else "",

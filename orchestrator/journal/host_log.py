@@ -194,5 +194,11 @@ def _step_heading(started_at: float, task: str, app: str | None, step: int, name
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started_at))
     if not task:
         return f"=== {at} before the shell was ready\n"
+    return f"=== {at} {heading_text(task, app, step, name)}\n"
+
+
+def heading_text(task: str, app: str | None, step: int, name: str) -> str:
+    """Return the heading of a step without its time: ``blog deploy:publish, step 2: link``."""
     about = f"{app} {task}" if app else task
-    return f"=== {at} {about}, step {number_label(step)}: {to_one_line(name)}".rstrip(": ") + "\n"
+    text = f"{about}, step {number_label(step)}: {to_one_line(name)}".rstrip(": ")
+    return show_controls(text)

@@ -24,6 +24,8 @@ from orchestrator.model.event import (
 from orchestrator.model.step_result import HostSummary, StepResult
 from orchestrator.model.text_encoding import dump_json
 
+MAX_DIFF_CHARS = 100_000
+"""The length of a diff that is recorded; the rest of it is left out."""
 _EVENT_TYPES = {kind.__name__: kind for kind in (*get_args(RunEvent), HostSummary)}
 _EVENT_FIELDS = {name: kind.__struct_fields__ for name, kind in _EVENT_TYPES.items()}
 _EVENT_NAMES = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in _EVENT_TYPES}
@@ -33,7 +35,7 @@ def event_record(event: RunEvent) -> dict[str, Any]:
     """Return the event as plain data: ``event`` is its name in snake_case, then its fields.
 
     A result has the fields status, exit_status, seconds, reason, ignored, and the sizes of its
-    output in bytes.
+    output in bytes; also changes, diff and attempts, unless they are empty (or 1).
     """
     found: dict[str, Any] = {"event": _EVENT_NAMES[type(event).__name__]}
     for name in _EVENT_FIELDS[type(event).__name__]:
@@ -57,7 +59,15 @@ def _result_record(outcome: StepResult) -> dict[str, Any]:
         name: len(stream.head) + len(stream.tail) + stream.dropped
         for name, stream in (("stdout", outcome.stdout), ("stderr", outcome.stderr))
     }
-    return {
+    extra: dict[str, Any] = {
+        "changes": [
+            {"key": change.key, "before": change.before, "after": change.after}
+            for change in outcome.changes
+        ],
+        "diff": outcome.diff[:MAX_DIFF_CHARS],
+        "attempts": outcome.attempts if outcome.attempts > 1 else 0,
+    }
+    return {name: value for name, value in extra.items() if value} | {
         "status": outcome.status.value,
         "exit_status": outcome.exit_status,
         "seconds": round(outcome.seconds, 4),
@@ -80,7 +90,8 @@ class RunJournal:
     ``run.json`` has run, stage, tasks, hosts, check, started (seconds since the epoch), and from
     RunFinished on also seconds, exit_code and rows; it is replaced atomically. When a call returns,
     the event is written: killing this process does not lose it. ``keep`` is the number of runs kept
-    in the folder ``parent`` of the state folder.
+    in the folder ``parent`` of the state folder. ``about`` are further fields of ``run.json``,
+    ``describe_end`` returns those that are known at the end of the run.
     """
 
     def __init__(
@@ -90,7 +101,10 @@ class RunJournal:
         warn: Callable[[str], None],
         keep: int = KEPT_RUNS,
         parent: str = RUNS_FOLDER,
+        about: Mapping[str, Any] | None = None,
+        describe_end: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
+        self._invocation, self._describe_end = about or {}, describe_end
         self._parent = parent
         self._root, self._environ, self._warn, self._keep = root, environ, warn, keep
         self.folder: Path | None = None
@@ -158,7 +172,7 @@ class RunJournal:
         if self.folder is not None:
             rows = [row_record(ended) for ended in event.rows]
             end = {"seconds": event.seconds, "exit_code": int(event.exit_code), "rows": rows}
-            self._save_record(self.folder, self._about | end)
+            self._save_record(self.folder, {**self._about, **self._describe_end(), **end})
 
     def _begin_run(self, event: RunStarted) -> None:
         self.folder = folder = make_run_folder(self._root, event.run, self._environ, self._parent)
@@ -167,7 +181,8 @@ class RunJournal:
         mark_running(self._events)
         about = event_record(event)
         del about["event"]
-        self._about = about | {"started": about.pop("time")}
+        started = about.pop("time")
+        self._about = {**about, "started": started, **self._invocation}
         self._save_record(folder, self._about)
 
     def _save_record(self, folder: Path, about: Mapping[str, Any]) -> None:

@@ -40,7 +40,9 @@ class RunRecord(Struct, frozen=True):
     """A run's record, with the fields that are read again.
 
     ``started`` is in seconds since the epoch. ``rows`` is None for a run that is not finished, or
-    was killed. ``within`` are the runs that started it, outermost first.
+    was killed. ``within`` are the runs that started it, outermost first. ``argv`` are the words of
+    the command line, ``version`` that of orch, ``commit`` that of the project's git repository;
+    ``is_dirty`` is True if files in it differed from the commit, None if that is not known.
     """
 
     stage: str = ""
@@ -51,6 +53,12 @@ class RunRecord(Struct, frozen=True):
     check: bool = False
     started: float = 0.0
     seconds: float = 0.0
+    exit_code: int | None = None
+    argv: tuple[str, ...] = ()
+    user: str = ""
+    version: str = ""
+    commit: str = ""
+    is_dirty: bool | None = None
     rows: tuple[SummaryRow, ...] | None = None
 
 

@@ -70,7 +70,7 @@ def last_run(root: Path, environ: Mapping[str, str], stage: str | None = None) -
     folders that cannot be read. Raises DefinitionError if others can write to the records.
     """
     check_readable(root, environ)
-    for folder, record in _runs_newest_first(list_runs(run_parents(root, environ))):
+    for folder, record in runs_newest_first(list_runs(run_parents(root, environ))):
         if stage not in (None, record.stage) or not _ran_tasks(record):
             continue
         if any(_began_during(record, read_record(folder.with_name(run))) for run in record.within):
@@ -78,7 +78,7 @@ def last_run(root: Path, environ: Mapping[str, str], stage: str | None = None) -
         if record.rows is not None:
             bad = (row.host for row in record.rows if row.status in _BAD_STATUSES)
             return LastRun(folder.name, _unique_hosts(bad))
-        if not _is_running(folder / EVENTS_FILE):
+        if not is_running(folder / EVENTS_FILE):
             return LastRun(folder.name, _unique_hosts(_incomplete_hosts(folder, record)))
     return None
 
@@ -116,7 +116,8 @@ def mark_running(events: int) -> None:
         fcntl.flock(events, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _is_running(events: Path) -> bool:
+def is_running(events: Path) -> bool:
+    """Return True if the run with this events file is in progress."""
     try:
         file = os.open(events, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -132,7 +133,7 @@ def _is_running(events: Path) -> bool:
     return False
 
 
-def _runs_newest_first(folders: Iterable[Path]) -> Iterator[tuple[Path, RunRecord]]:
+def runs_newest_first(folders: Iterable[Path]) -> Iterator[tuple[Path, RunRecord]]:
     """Yield the readable runs, newest first.
 
     The names of folders have a resolution of one second; runs of the same second are ordered by

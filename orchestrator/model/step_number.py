@@ -7,6 +7,8 @@ displayed as the loop's number and the position within it: 2.1, 2.2, …
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 MAX_LOOP_STEPS = 100_000
 """Limit of steps in one loop over a result."""
 
@@ -26,6 +28,14 @@ def number_parts(number: int) -> tuple[int, ...]:
 def number_label(number: int) -> str:
     """Return the number as it is displayed: ``2``, or ``2.1``."""
     return ".".join(map(str, number_parts(number)))
+
+
+def number_from_fields(fields: Mapping[str, object]) -> int:
+    """Return the number that ``number_fields`` returned these fields for. Raises ValueError."""
+    number = int(str(fields["step"]))
+    for part in str(fields["substep"]).split(".") if "substep" in fields else ():
+        number = number * MAX_LOOP_STEPS + int(part) - 1
+    return number
 
 
 def number_fields(number: int) -> dict[str, int | str]:

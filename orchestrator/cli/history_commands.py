@@ -1,0 +1,223 @@
+"""Commands that show recorded runs: history, show."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli import completion, options
+from orchestrator.errors import ExitCode
+
+if TYPE_CHECKING:
+    from orchestrator.journal.run_reader import RecordedRun
+    from orchestrator.model.event import RunEvent
+    from orchestrator.output.console import TextConsole
+
+
+@click.command("history", short_help="List the recorded runs.")
+@options.directory_option
+@click.option(
+    *("-s", "--stage"),
+    default="",
+    metavar="STAGE",
+    shell_complete=completion.complete_stages,
+    help="Only runs on this stage.",
+)
+@click.option("--host", default="", metavar="HOST", help="Only runs with this host.")
+@click.option(
+    "--task",
+    default="",
+    metavar="TASK",
+    shell_complete=completion.complete_tasks,
+    help="Only runs of this task, as on their command line.",
+)
+@click.option("--app", default="", metavar="APP", help="Only runs for this app.")
+@click.option("--user", default="", metavar="USER", help="Only runs that this user started.")
+@click.option(
+    "--status",
+    type=click.Choice(["ok", "failed", "running", "killed"]),
+    help="Only runs that ended like this.",
+)
+@click.option("--since", metavar="AGE", help="Only runs younger than this, like 12h or 7d.")
+@click.option(
+    *("-n", "--number"),
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="At most this many runs.",
+)
+@options.json_option
+def history_command(
+    directory: str | None,
+    *,
+    stage: str,
+    host: str,
+    task: str,
+    app: str,
+    user: str,
+    status: str | None,
+    since: str | None,
+    number: int,
+    as_json: bool,
+) -> int:
+    """List the recorded runs of the project, newest first. `orch show RUN` shows one.
+
+    \b
+      orch history -s prod --status failed
+      orch history --host web1 --since 7d
+    """
+    from orchestrator.commands.history import (
+        RunFilter,
+        parse_age,
+        result_text,
+        run_json,
+        selected_runs,
+    )
+    from orchestrator.commands.project import resolve_project_root
+    from orchestrator.model.sanitize import to_one_line
+    from orchestrator.model.text_encoding import dump_json
+    from orchestrator.output.console import open_console
+    from orchestrator.output.tables import TableColumn, table_lines
+
+    earliest = time.time() - parse_age(since) if since is not None else 0.0
+    run_filter = RunFilter(stage, host, task, app, user, state=status or "", since=earliest)
+    runs = list(selected_runs(resolve_project_root(directory), os.environ, run_filter, number))
+    out = open_console(sys.stdout, os.environ)
+    if as_json:
+        out.lines([dump_json([run_json(run) for run in runs])])
+        return ExitCode.OK
+    columns = (
+        TableColumn("RUN"),
+        TableColumn("STARTED"),
+        TableColumn("USER", drop=9),
+        TableColumn("STAGE"),
+        TableColumn("TASKS"),
+        TableColumn("APPS", drop=8),
+        TableColumn("SECONDS", right=True, drop=7),
+        TableColumn("HOSTS"),
+    )
+    rows = [
+        [
+            run.run,
+            _local_time(run.record.started),
+            run.record.user,
+            run.record.stage,
+            to_one_line(f"{'check of ' if run.record.check else ''}{' '.join(run.record.tasks)}"),
+            ", ".join(run.record.apps),
+            "" if run.record.rows is None else f"{run.record.seconds:.1f}",
+            result_text(run),
+        ]
+        for run in runs
+    ]
+    out.lines(table_lines(columns, rows, out.width) if rows else ["no recorded runs"])
+    return ExitCode.OK
+
+
+@click.command("show", short_help="Show what a recorded run did.")
+@options.directory_option
+@click.argument("run", default="last", shell_complete=completion.complete_runs)
+@click.argument("host", required=False)
+@click.option("--failed", is_flag=True, help="Show only the hosts that failed.")
+@click.option("--task", default="", metavar="TASK", help="Show only the steps of this task.")
+@click.option("--output", is_flag=True, help="Show all output of steps, however long it is.")
+@options.json_option
+@click.option("-v", "--verbose", count=True, help="Show also steps that changed nothing.")
+def show_command(
+    directory: str | None,
+    *,
+    run: str,
+    host: str | None,
+    failed: bool,
+    task: str,
+    output: bool,
+    as_json: bool,
+    verbose: int,
+) -> int:
+    """Show what a recorded run did, as its own end showed it. RUN is `last` if it is omitted.
+
+    RUN is the start of the run's ID as `orch history` lists it, `last`, or `last~1` for the run
+    before the last. With HOST, show the steps of this host.
+
+    \b
+      orch show last --failed
+      orch show 20261130 web1 --output
+    """
+    from orchestrator.commands.history import RunSelection, selected_events
+    from orchestrator.commands.project import resolve_project_root
+    from orchestrator.journal.run_reader import find_run
+    from orchestrator.output.console import TextConsole, open_console
+    from orchestrator.output.json_lines import JsonLinesSink
+
+    recorded = find_run(resolve_project_root(directory), os.environ, run)
+    selection = RunSelection(host or "", task, failed=failed)
+    events = list(selected_events(recorded, selection))
+    if as_json:
+        sink = JsonLinesSink(TextConsole(sys.stdout))
+        for event in events:
+            sink(event)
+        return ExitCode.OK
+    out = open_console(sys.stdout, os.environ)
+    out.lines(_heading_lines(recorded, out))
+    _show_events(events, out, verbose=max(verbose, int(host is not None)), whole=output)
+    return ExitCode.OK
+
+
+def _show_events(
+    events: Sequence[RunEvent], out: TextConsole, *, verbose: int, whole: bool
+) -> None:
+    from orchestrator.model.event import RunFinished, StepFinished, Warned
+    from orchestrator.model.sanitize import to_one_line
+    from orchestrator.output.console import YELLOW
+    from orchestrator.output.display_options import DisplayOptions
+    from orchestrator.output.step_lines import LineLayout, StepLines
+    from orchestrator.output.summary import SummarySink
+
+    lines = StepLines(verbose)
+    has_diffs = any(isinstance(event, StepFinished) and event.outcome.diff for event in events)
+    display = DisplayOptions(verbose=int(whole), diff=whole or has_diffs)
+    summary = SummarySink(out, display, needs_changes=lambda: False)
+    for event in events:
+        lines.add(event)
+        if isinstance(event, Warned):
+            out.lines([out.paint(f"warning: {to_one_line(event.text)}", YELLOW)])
+        if isinstance(event, RunFinished):
+            found = lines.all_lines(LineLayout(out.width))
+            out.lines([*(out.paint(*line) for line in found), ""])
+        summary(event)
+
+
+def _heading_lines(run: RecordedRun, out: TextConsole) -> Iterator[str]:
+    import shlex
+
+    from orchestrator.model.sanitize import to_one_line
+    from orchestrator.output.console import BOLD, DIM
+
+    record = run.record
+    check = "check of " if record.check else ""
+    apps = f" for {', '.join(record.apps)}" if record.apps else ""
+    hosts = f"{len(record.hosts)} host{'' if len(record.hosts) == 1 else 's'}"
+    what = f"{record.stage}: {check}{' '.join(record.tasks)}{apps} on {hosts}, run {run.run}"
+    yield out.paint(to_one_line(what), BOLD)
+    started = f"started {_local_time(record.started)}"
+    by = f" by {record.user}" if record.user else ""
+    version = f", orch {record.version}" if record.version else ""
+    dirty = ", with changed files" if record.is_dirty else ""
+    commit = f", commit {record.commit[:12]}{dirty}" if record.commit else ""
+    yield out.paint(to_one_line(f"{started}{by}{version}{commit}"), DIM)
+    if record.argv:
+        yield out.paint(to_one_line(shlex.join(("orch", *record.argv))), DIM)
+    if run.state in ("running", "killed"):
+        yield out.paint("it is still running" if run.is_running else "orch was killed", BOLD)
+
+
+def _local_time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+HISTORY_COMMANDS: tuple[click.Command, ...] = (history_command, show_command)

@@ -1,0 +1,200 @@
+"""Selects recorded runs, and describes the current one for the record."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+import orchestrator
+from orchestrator.commands.context import ProjectContext, current_user
+from orchestrator.errors import Diagnostic, UsageError, suggest_nearest
+from orchestrator.journal.run_reader import RecordedRun, read_events, recorded_runs
+from orchestrator.model.event import RunEvent, RunFinished
+from orchestrator.model.step_result import Status
+
+STATES = ("ok", "failed", "running", "killed")
+"""The states of recorded runs."""
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class RunFilter(Struct, frozen=True):
+    """Which runs to select; an empty field selects all.
+
+    ``since`` is the earliest start, in seconds since the epoch; ``state`` is one of STATES.
+    """
+
+    stage: str = ""
+    host: str = ""
+    task: str = ""
+    app: str = ""
+    user: str = ""
+    state: str = ""
+    since: float = 0.0
+
+    def selects(self, run: RecordedRun) -> bool:
+        """Return True if the run is selected."""
+        record = run.record
+        return (
+            self.stage in ("", record.stage)
+            and (not self.host or self.host in record.hosts)
+            and (not self.task or self.task in record.tasks)
+            and (not self.app or self.app in record.apps)
+            and self.user in ("", record.user)
+            and record.started >= self.since
+            and self.state in ("", run.state)
+        )
+
+
+def selected_runs(
+    root: Path, environ: Mapping[str, str], run_filter: RunFilter, limit: int
+) -> Iterator[RecordedRun]:
+    """Yield at most ``limit`` runs, newest first."""
+    for run in recorded_runs(root, environ):
+        if limit <= 0 or run.record.started < run_filter.since:
+            return
+        if run_filter.selects(run):
+            limit -= 1
+            yield run
+
+
+def parse_age(text: str) -> float:
+    """Return the seconds of an age like ``90s``, ``12h``, ``7d`` or ``2w``. Raises UsageError."""
+    found = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
+    if not found:
+        diagnostic = Diagnostic(f"invalid age '{text}'", None, "write a number and a unit, like 7d")
+        raise UsageError(diagnostic)
+    return float(int(found[1]) * _UNITS[found[2]])
+
+
+def result_text(run: RecordedRun) -> str:
+    """Return the counts of the hosts' statuses, like ``18 changed, 2 failed``; best first."""
+    rows = run.record.rows
+    if rows is None:
+        return run.state
+    counts = Counter(row.status for row in rows)
+    shown = (f"{counts[s]} {s.replace('_', ' ')}" for s in reversed(Status) if counts[s.value])
+    return ", ".join(shown) or "no hosts"
+
+
+def run_json(run: RecordedRun) -> dict[str, Any]:
+    """Return the run as plain data."""
+    record = run.record
+    return {
+        "run": run.run,
+        "stage": record.stage,
+        "tasks": list(record.tasks),
+        "apps": list(record.apps),
+        "hosts": list(record.hosts),
+        "check": record.check,
+        "started": record.started,
+        "seconds": None if record.rows is None else round(record.seconds, 4),
+        "state": run.state,
+        "exit_code": record.exit_code,
+        "statuses": dict(Counter(row.status for row in record.rows or ())),
+        "user": record.user,
+        "argv": list(record.argv),
+        "version": record.version,
+        "commit": record.commit,
+        "is_dirty": record.is_dirty,
+        "folder": str(run.folder),
+    }
+
+
+def describe_invocation(context: ProjectContext) -> dict[str, Any]:
+    """Return the fields of a run's record that say who started it, and how; secrets are masked."""
+    mask = context.secrets.masker.mask_text
+    return {
+        "argv": [mask(word) for word in sys.argv[1:]],
+        "user": current_user(),
+        "version": orchestrator.__version__,
+    }
+
+
+class GitState:
+    """The commit of a project's git repository, asked for while the run proceeds."""
+
+    def __init__(self, root: Path) -> None:
+        """Start git, if the project is in a repository and git is installed."""
+        self._process: subprocess.Popen[bytes] | None = None
+        if any((folder / ".git").exists() for folder in (root, *root.parents)):
+            command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch"]
+            with suppress(OSError):
+                self._process = subprocess.Popen(
+                    [*command, "--untracked-files=no"],
+                    cwd=root,
+                    env={**os.environ, "LC_ALL": "C"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                )
+
+    def result(self) -> dict[str, Any]:
+        """Return ``commit``, and ``is_dirty`` (files differ from it); nothing if it is not known.
+
+        git is ended if it takes longer than half a second more.
+        """
+        if self._process is None:
+            return {}
+        try:
+            out, _ = self._process.communicate(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            return {}
+        lines = out.decode("utf-8", "surrogateescape").splitlines()
+        found = [line.split()[2] for line in lines if line.startswith("# branch.oid ")]
+        if self._process.returncode or not found or not found[0].isalnum():
+            return {}
+        return {
+            "commit": found[0],
+            "is_dirty": any(not line.startswith("#") for line in lines),
+        }
+
+
+class RunSelection(Struct, frozen=True):
+    """Which part of a run to show: one host, one task, the hosts that failed."""
+
+    host: str = ""
+    task: str = ""
+    failed: bool = False
+
+
+def selected_events(run: RecordedRun, selection: RunSelection) -> Iterator[RunEvent]:
+    """Yield the events of the selected part of the run. Raises UsageError if it has none of it."""
+    record = run.record
+    if selection.host and selection.host not in record.hosts:
+        hint = suggest_nearest(selection.host, record.hosts) or "; ".join(record.hosts[:5])
+        message = f"host '{selection.host}' took no part in run {run.run}"
+        raise UsageError(Diagnostic(message, None, hint))
+    events = list(read_events(run))
+    last = events[-1]
+    rows = last.rows if isinstance(last, RunFinished) else ()
+    failed = {row.host for row in rows if row.status.is_failure}
+    for event in events:
+        host = getattr(event, "host", "")
+        if host and selection.host not in ("", host):
+            continue
+        if host and selection.failed and host not in failed:
+            continue
+        if selection.task not in ("", getattr(event, "task", selection.task)):
+            continue
+        if isinstance(event, RunFinished):
+            rows = tuple(
+                row
+                for row in event.rows
+                if selection.host in ("", row.host)
+                and (not selection.failed or row.status.is_failure)
+            )
+            yield replace(event, rows=rows)
+        else:
+            yield event

@@ -1,0 +1,300 @@
+"""Finds recorded runs by name, and reads their events again, with the output of steps.
+
+What was recorded is read as far as it is readable: lines that a kill or a full disk has cut, and
+fields of other versions of orch, are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import Struct, field
+
+from orchestrator.errors import Diagnostic, UsageError
+from orchestrator.journal.host_log import heading_text, log_file_name
+from orchestrator.journal.run_dirs import (
+    RunRecord,
+    check_readable,
+    list_runs,
+    run_parents,
+)
+from orchestrator.journal.run_history import EVENTS_FILE, is_running, runs_newest_first
+from orchestrator.model.event import (
+    ConnectFinished,
+    HostFinished,
+    RunEvent,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepStarted,
+    TaskFinished,
+    TaskStarted,
+    Warned,
+)
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.step_number import number_from_fields
+from orchestrator.model.step_result import (
+    CapturedOutput,
+    HostSummary,
+    StateChange,
+    Status,
+    StepResult,
+)
+from orchestrator.model.text_encoding import encode_text
+
+_LAST_NAME = lazy_regex(r"last(?:~([0-9]{1,6}))?")
+_HEADING = lazy_regex(r"=== \S+ (.*)")
+_RESULT = lazy_regex(r"--- (?:" + "|".join(status.value for status in Status) + r")\b")
+_COUNTED = {
+    Status.OK: "ok",
+    Status.CHANGED: "changed",
+    Status.WOULD_CHANGE: "changed",
+    Status.WOULD_RUN: "changed",
+    Status.UNKNOWN: "unknown",
+    Status.SKIPPED: "skipped",
+}
+_HostPart: TypeAlias = "tuple[str, str | None]"
+
+
+class RecordedRun(Struct, frozen=True):
+    """A recorded run: its ID, its folder, and the record in it."""
+
+    run: str
+    folder: Path
+    record: RunRecord
+
+    @property
+    def is_running(self) -> bool:
+        """Return True if the run is in progress."""
+        return self.record.rows is None and is_running(self.folder / EVENTS_FILE)
+
+    @property
+    def state(self) -> str:
+        """Return ``ok``, ``failed``, ``running`` or ``killed``."""
+        if self.record.rows is None:
+            return "running" if self.is_running else "killed"
+        return "failed" if self.record.exit_code not in (0, 6) else "ok"  # 6: --exit-code
+
+
+def recorded_runs(root: Path, environ: Mapping[str, str]) -> Iterator[RecordedRun]:
+    """Yield the recorded runs of a project, newest first.
+
+    Raises DefinitionError if others can write to the records.
+    """
+    check_readable(root, environ)
+    for folder, record in runs_newest_first(list_runs(run_parents(root, environ))):
+        yield RecordedRun(folder.name, folder, record)
+
+
+def find_run(root: Path, environ: Mapping[str, str], name: str) -> RecordedRun:
+    """Return the run of this name: ``last``, ``last~1`` (the one before), or the start of an ID.
+
+    Raises UsageError if there is none, or more than one.
+    """
+    runs = recorded_runs(root, environ)
+    if last := _LAST_NAME.fullmatch(name):
+        back = int(last[1] or 0)
+        for number, run in enumerate(runs):
+            if number == back:
+                return run
+        raise UsageError(Diagnostic(f"there are no {back + 1} recorded runs", None, _LIST_HINT))
+    found = [run for run in runs if name and run.run.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(Diagnostic(f"no recorded run is named '{name}'", None, _LIST_HINT))
+    names = ", ".join(run.run for run in found[:4]) + (", …" if len(found) > 4 else "")
+    raise UsageError(Diagnostic(f"'{name}' is the start of {len(found)} runs", None, names))
+
+
+_LIST_HINT = "`orch history` lists the runs"
+
+
+def read_events(run: RecordedRun, *, outputs: bool = True) -> Iterator[RunEvent]:
+    """Yield the events of a run, with the output of steps if ``outputs``.
+
+    The last one is RunFinished; for a run that is not finished it is made of the events before it.
+    """
+    tally = _Tally(run.record)
+    logs: dict[str, _HostLog] = {}
+    for line in _event_lines(run.folder):
+        try:
+            event = _decode_event(msgspec.json.decode(line))
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
+            continue
+        if event is None or isinstance(event, RunFinished):
+            continue
+        if isinstance(event, StepFinished) and outputs:
+            if event.host not in logs:
+                logs[event.host] = _HostLog.read(run.folder / f"{log_file_name(event.host)}.log")
+            event = logs[event.host].add_output(event)
+        tally.count(event)
+        yield event
+    rows = _recorded_rows(run.folder)
+    record = run.record
+    seconds = record.seconds if rows is not None else tally.last_time - record.started
+    rows = tally.rows(is_running=run.is_running) if rows is None else rows
+    ended_at = record.started + max(seconds, 0.0)
+    yield RunFinished(ended_at, max(seconds, 0.0), record.exit_code or 0, rows, str(run.folder))
+
+
+def _event_lines(folder: Path) -> Iterator[bytes]:
+    try:
+        with (folder / EVENTS_FILE).open("rb") as file:
+            yield from file
+    except OSError:
+        return
+
+
+def _recorded_rows(folder: Path) -> tuple[HostSummary, ...] | None:
+    try:
+        data = msgspec.json.decode((folder / "run.json").read_bytes())
+        return msgspec.convert(data.get("rows"), tuple[HostSummary, ...] | None)
+    except (OSError, AttributeError, msgspec.MsgspecError):
+        return None
+
+
+def _decode_event(data: dict[str, Any]) -> RunEvent | None:
+    """Return the event of a line, or None for one that is not needed.
+
+    Raises ValueError, KeyError or TypeError for what is not an event.
+    """
+    names = {name: data[name] for name in ("time", "app", "task", "host", "name") if name in data}
+    match data["event"]:
+        case "run_started":
+            return _convert(data, RunStarted)
+        case "connect_finished":
+            return _convert(data, ConnectFinished)
+        case "task_started":
+            return _convert(data, TaskStarted)
+        case "task_finished":
+            return _convert(data, TaskFinished)
+        case "warned":
+            return _convert(data, Warned)
+        case "step_started":
+            return StepStarted(**names, step=number_from_fields(data))
+        case "step_finished":
+            return StepFinished(**names, step=number_from_fields(data), outcome=_result(data))
+        case "host_finished":
+            return HostFinished(**names, outcome=_result(data), last=bool(data.get("last")))
+        case "run_finished":
+            return RunFinished(data["time"], data.get("seconds", 0.0), 0, ())
+    return None
+
+
+_E: TypeAlias = "RunStarted | ConnectFinished | TaskStarted | TaskFinished | Warned"
+
+
+def _convert(data: dict[str, Any], kind: type[_E]) -> _E:
+    return msgspec.convert(data, kind)
+
+
+def _result(data: dict[str, Any]) -> StepResult:
+    return StepResult(
+        Status(data["status"]),
+        data.get("exit_status"),
+        seconds=data.get("seconds", 0.0),
+        reason=data.get("reason", ""),
+        ignored=bool(data.get("ignored")),
+        changes=msgspec.convert(data.get("changes", ()), tuple[StateChange, ...]),
+        diff=data.get("diff", ""),
+        attempts=data.get("attempts", 1),
+    )
+
+
+class _HostLog(Struct):
+    """The outputs in a host's log, by the text of their heading, in the order of the log."""
+
+    outputs: dict[str, deque[tuple[bytes, bytes]]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> _HostLog:
+        """Read a log; one that is missing has no outputs."""
+        log, parts, heading = cls(), {"stdout": "", "stderr": ""}, ""
+        open_parts: dict[str, dict[str, str]] = {}
+        stream = "stdout"
+        try:
+            text = path.read_text("utf-8", "surrogateescape")
+        except OSError:
+            return log
+        for line in re.split(r"(?<=\n)", text):
+            bare = line.rstrip("\n")
+            if found := _HEADING.fullmatch(bare):
+                heading, stream = found[1], "stdout"
+                parts = open_parts.setdefault(heading, {"stdout": "", "stderr": ""})
+            elif bare in ("--- stdout", "--- stderr"):
+                stream = bare[4:]
+            elif _RESULT.match(bare):
+                ended = open_parts.pop(heading, parts)
+                pair = (encode_text(ended["stdout"]), encode_text(ended["stderr"]))
+                log.outputs.setdefault(heading, deque()).append(pair)
+            else:
+                parts[stream] += line[1:] if line.startswith(("\\=== ", "\\--- ")) else line
+        return log
+
+    def add_output(self, event: StepFinished) -> StepFinished:
+        """Return the event with the output of its step."""
+        found = self.outputs.get(heading_text(event.task, event.app, event.step, event.name))
+        if not found:
+            return event
+        stdout, stderr = found.popleft()
+        outcome = msgspec.structs.replace(
+            event.outcome, stdout=CapturedOutput(stdout), stderr=CapturedOutput(stderr)
+        )
+        return msgspec.structs.replace(event, outcome=outcome)
+
+
+class _Tally:
+    """Counts the results of a run that is not finished, for its rows."""
+
+    def __init__(self, record: RunRecord) -> None:
+        """Start with the hosts of the record."""
+        self.last_time = record.started
+        apps: list[tuple[str | None, tuple[str, ...]]] = [*record.apps.items()]
+        self._counts: dict[_HostPart, dict[str, int]] = {
+            (host, app): {} for app, hosts in apps or [(None, record.hosts)] for host in hosts
+        }
+        self._status: dict[_HostPart, Status] = {}
+        self._running: dict[_HostPart, str] = {}
+        self._reasons: dict[_HostPart, str] = {}
+        self._complete: set[_HostPart] = set()
+
+    def count(self, event: RunEvent) -> None:
+        """Count one event."""
+        self.last_time = max(self.last_time, event.time)
+        match event:
+            case StepStarted(app=app, host=host):
+                self._running[host, app] = f"step {event.step} '{event.name}' of {event.task}"
+                self._complete.discard((host, app))
+            case StepFinished(app=app, host=host, outcome=outcome):
+                self._running.pop((host, app), None)
+                counts = self._counts.setdefault((host, app), {})
+                name = "ok" if outcome.ignored else _COUNTED.get(outcome.status, "failed")
+                counts[name] = counts.get(name, 0) + 1
+            case HostFinished(app=app, host=host, outcome=outcome):
+                part = (host, app)
+                worst = self._status.get(part, outcome.status)
+                if outcome.status.severity_rank <= worst.severity_rank:
+                    self._status[part], self._reasons[part] = outcome.status, outcome.reason
+                if event.last:
+                    self._complete.add(part)
+
+    def rows(self, *, is_running: bool) -> tuple[HostSummary, ...]:
+        """Return the rows; a host that was in the middle of the run is lost, unless it still is."""
+        found = []
+        for part, counts in self._counts.items():
+            host, app = part
+            status, reason = self._status.get(part, Status.OK), self._reasons.get(part, "")
+            if not status.is_failure and part not in self._complete:
+                during = self._running.get(part, "")
+                what = "is running" if is_running else "orch ended"
+                status = Status.NOT_STARTED if is_running else Status.LOST
+                reason = f"{what}{f' during {during}' if during else ''}"
+            row = HostSummary(host, app, status, reason)
+            found.append(msgspec.structs.replace(row, **counts))
+        return tuple(found)

@@ -1,0 +1,144 @@
+"""`orch history` and `orch show`: what recorded runs did."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from tests.projects import OrchProject
+
+
+@pytest.fixture
+def recorded(project: OrchProject) -> OrchProject:
+    """Return a project with two runs: one that was good, and one that failed on web2."""
+    project.add_sandbox_stage("web1", "web2")
+    project.write(
+        {
+            "tasks/t.yml": """\
+                params: {word: {default: hello}}
+                steps:
+                - {name: greet, run: 'echo {{ word }}'}
+                - {name: check it, run: 'test {{ host.name }} != {{ word }}', readonly: true}
+                """
+        }
+    )
+    assert project.orch("-s", "dev", "run", "t").code == 0
+    assert project.orch("-s", "dev", "run", "t", "word=web2", "--keep-going").code == 1
+    return project
+
+
+def history(project: OrchProject, *words: str) -> list[dict[str, object]]:
+    found = json.loads(project.orch("history", "--json", *words).out)
+    assert isinstance(found, list)
+    return found
+
+
+def test_history_lists_runs_newest_first_with_what_became_of_the_hosts(
+    recorded: OrchProject,
+) -> None:
+    lines = recorded.orch("history").out.splitlines()
+    assert [line.split()[4:6] for line in lines[1:]] == [["dev", "t"], ["dev", "t"]]
+    assert lines[1].endswith("1 changed, 1 failed")
+    assert lines[2].endswith("2 changed")
+
+
+def test_history_tells_who_started_a_run_and_how(recorded: OrchProject) -> None:
+    run, _ = history(recorded)
+    assert run["argv"] == ["-s", "dev", "run", "t", "word=web2", "--keep-going"]
+    assert run["user"]
+    assert run["statuses"] == {"changed": 1, "failed": 1}
+    assert run["commit"] == ""
+
+
+def test_history_tells_the_commit_of_the_project_and_whether_files_differed(
+    recorded: OrchProject,
+) -> None:
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for words in (["init", "-q"], ["add", "tasks", "inventories"], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], cwd=recorded.root, check=True)
+    recorded.orch("-s", "dev", "run", "t")
+    recorded.write({"tasks/t.yml": "steps: [{run: 'true'}]\n"})
+    recorded.orch("-s", "dev", "run", "t")
+    changed, clean, *_ = history(recorded)
+    assert len(str(clean["commit"])) == 40
+    assert (clean["is_dirty"], changed["is_dirty"]) == (False, True)
+    assert ", with changed files" in recorded.orch("show").out
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (("--status", "failed"), 1),
+        (("--status", "ok"), 1),
+        (("--host", "web1"), 2),
+        (("--host", "web9"), 0),
+        (("--task", "other"), 0),
+        (("-s", "dev"), 2),
+        (("-s", "prod"), 0),
+        (("--since", "1h"), 2),
+        (("-n", "1"), 1),
+        (("--app", "blog"), 0),
+    ],
+)
+def test_history_selects_runs(recorded: OrchProject, words: tuple[str, ...], count: int) -> None:
+    assert len(history(recorded, *words)) == count
+
+
+def test_show_is_the_end_of_the_run_with_its_steps_and_outputs(recorded: OrchProject) -> None:
+    shown = recorded.orch("show").out
+    assert "\n✔ t › greet  web[1-2]  changed" in shown
+    assert "\n✘ t › check it  web2  failed" in shown
+    assert "\nweb[1-2]: web2\n" in shown
+    assert "\n2 hosts: 1 changed, 1 failed in " in shown
+    assert "hello" not in shown
+    assert "hello" in recorded.orch("show", "last~1").out
+
+
+def test_show_of_a_host_or_of_the_failed_ones_leaves_out_the_others(recorded: OrchProject) -> None:
+    assert "web1" not in recorded.orch("show", "last", "--failed").out
+    only = recorded.orch("show", "last", "web1").out
+    assert "\n✔ t › check it  web1  ok" in only
+    assert "\n1 host: 1 changed in " in only
+
+
+def test_show_as_json_has_the_events_that_the_run_had(recorded: OrchProject) -> None:
+    run = recorded.orch("-s", "dev", "--json", "run", "t")
+    shown = recorded.orch("show", "--json")
+    names = {"step_finished", "host_finished", "run_finished", "task_started"}
+
+    def events(lines: list[dict[str, object]]) -> list[dict[str, object]]:
+        times = {"time", "seconds"}
+        return [
+            {name: value for name, value in each.items() if name not in times}
+            for each in lines
+            if each["event"] in names
+        ]
+
+    assert events(shown.events) == events(run.events)
+
+
+def test_a_name_that_is_no_run_or_host_is_an_error_that_helps(recorded: OrchProject) -> None:
+    result = recorded.orch("show", "nosuch")
+    assert result.code == 2
+    assert "orch history" in result.err
+    result = recorded.orch("show", "last", "web3")
+    assert result.code == 2
+    assert "did you mean" in result.err
+
+
+def test_no_secret_of_the_command_line_is_in_the_record(project: OrchProject) -> None:
+    project.add_sandbox_stage("web1")
+    project.write(
+        {
+            "tasks/t.yml": """\
+                params: {password: {secret: true}}
+                steps: [{run: 'test {{ password }}'}]
+                """
+        }
+    )
+    assert project.orch("-s", "dev", "run", "t", "password=correct-horse").code == 0
+    for path in (project.root / ".orch").rglob("*"):
+        assert not path.is_file() or b"correct-horse" not in path.read_bytes(), path
+    assert history(project)[0]["argv"] == ["-s", "dev", "run", "t", "password=‹password›"]
