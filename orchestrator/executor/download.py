@@ -33,6 +33,7 @@ from orchestrator.yamlio.local_files import display_path
 
 _CHUNK_BYTES = 1 << 20
 _MAX_LINE_BYTES = 80
+_STILL_READING = "."
 _SIZE_PATTERN = lazy_regex(r"[0-9]{1,18}")
 _DIGEST_PATTERN = lazy_regex(r"[0-9a-f]{64}")
 _PROBE_FAILED = "its probe failed: exit status 1"
@@ -50,10 +51,16 @@ class DownloadTransfer(Struct, frozen=True):
     is_cancelled: Callable[[], bool]
     meter: TransferMeter
 
-    def receive(self, script: str, on_stdout: Callable[[bytes], object]) -> None:
-        """Run a script on the host and pass on its output. Raises TransferError."""
+    def receive(
+        self, script: str, on_stdout: Callable[[bytes], object], *, silence: float | None = None
+    ) -> None:
+        """Run a script on the host and pass on its output. Raises TransferError.
+
+        ``silence`` is how many seconds it may send nothing; None for the channel's idle timeout.
+        """
         channel, timeout = self.open_channel()
-        receive(channel, script, on_stdout, timeout=timeout, stopping=self.is_cancelled)
+        allowed = timeout if silence is None else silence
+        receive(channel, script, on_stdout, timeout=allowed, stopping=self.is_cancelled)
 
 
 class FileDigest(Struct, frozen=True):
@@ -257,7 +264,8 @@ class _FileReader:
 
     def _on_line(self, line: str) -> None:
         if self._file is not None:
-            self._end_file(self._file, line)
+            if line != _STILL_READING:
+                self._end_file(self._file, line)
         elif line == "gone" and self._entries:
             message = f"{self._path_of_current()} cannot be read any more"
             raise OrchError(Diagnostic(message))

@@ -26,7 +26,7 @@ from orchestrator.model.byte_size import format_size
 from orchestrator.model.command import DownloadSpec
 from orchestrator.model.sanitize import quote_output, to_one_line
 from orchestrator.model.step_result import StateChange, Status, StepResult
-from orchestrator.planner.download_script import SMALL_BYTES
+from orchestrator.planner.download_script import PROBE_TIMEOUT, SMALL_BYTES
 
 _SHOWN_NAMES = 3
 
@@ -85,7 +85,8 @@ class TreeDownload:
                 raise OrchError(Diagnostic(f"{message} {MAX_LISTING_BYTES >> 20} MiB"))
 
         script = listing_script(self._download.prologue, only_small=only_small)
-        self._transfer.receive(script, collect)
+        # the host is silent while it reads large files
+        self._transfer.receive(script, collect, silence=PROBE_TIMEOUT)
         entries = parse_listing(bytes(listing))
         unreadable = [entry for entry in entries if entry.kind == "f" and entry.size < 0]
         if unreadable:

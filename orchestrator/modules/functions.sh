@@ -805,7 +805,8 @@ file_stamp() {
   stat -c '%s %y %z %i' -- "$1" 2>/dev/null || stat -f '%z %Fm %Fc %i' -- "$1" 2>/dev/null || :
 }
 # send_file FILE: print a line with the file's size, its content, and a line: `same`, or the SHA-256
-# that the content has now if the file may have changed meanwhile. Print `gone` if it cannot be read.
+# that the content has now if the file may have changed meanwhile, after a line `.` for each second
+# that reading it takes. Print `gone` if it cannot be read.
 send_file() {
   f_send_file_size=
   [ ! -f "$1" ] || {
@@ -815,9 +816,11 @@ send_file() {
   f_send_file_size=$((f_send_file_size))
   echo $f_send_file_size
   head -c $f_send_file_size -- "$1"
-  if [ "$f_send_file_stamp" ] && [ "$f_send_file_stamp" = "$(file_stamp "$1")" ]; then echo same
-  else head -c $f_send_file_size "$1" | digest /dev/stdin
-  fi
+  if [ "$f_send_file_stamp" ] && [ "$f_send_file_stamp" = "$(file_stamp "$1")" ]; then echo same; return; fi
+  (while sleep 1; do echo .; done) &
+  f_send_file_sum=$(head -c $f_send_file_size "$1" | digest /dev/stdin)
+  kill $!
+  echo "$f_send_file_sum"
 }
 # tree_facts ONLY OWNED UID GID UNREAD: print what exists of the manifest's names: lines of
 # tree_find_expression's expression, `T same NAME` for a link with the desired target, and, if OWNED

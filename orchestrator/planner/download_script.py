@@ -84,9 +84,11 @@ def download_spec(
     tree_target = target
     if keeps_name and not is_nameless and not path.endswith("/"):
         tree_target = target / name
-    if keeps_name or is_directory(target):
-        if is_nameless and not (path.endswith("/") and path.strip("/")):
-            raise DefinitionError(Diagnostic(f"'{path}' is not a file name", download.path.mark))
+    if is_nameless and keeps_name and not (path.endswith("/") and path.strip("/")):
+        hint = "a slash at its end means what is in a folder"
+        message = f"'{path}' is not a file name"
+        raise DefinitionError(Diagnostic(message, download.path.mark, hint))
+    if not is_nameless and (keeps_name or is_directory(target)):
         target /= name
     return DownloadSpec(
         path,

@@ -287,3 +287,22 @@ def test_over_a_real_sshd(project: OrchProject, sshd: SshdServer, tmp_path: Path
     assert [(project.root / "got" / host).read_bytes() == data for host in ("r1", "r2")] == [
         True
     ] * 2
+
+
+def test_a_host_may_take_long_to_read_its_files(two: OrchProject, tmp_path: Path) -> None:
+    """It is silent for longer than a transfer may be, for the list and for a file that grows."""
+    (tmp_path / "tools").mkdir()
+    for name, script in {
+        "sha256sum": 'sleep 3; exec /usr/bin/sha256sum "$@"',
+        "head": f'echo more >>{host_home(two, "a1")}/large; exec /usr/bin/head "$@"',
+    }.items():
+        (tmp_path / "tools" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "tools" / name).chmod(0o755)
+    two.write({"inventories/dev/stage.yml": "connect: {transport: sandbox, timeout: 2}\n"})
+    (host_home(two, "a1") / "large").write_bytes(b"x" * 300_000)
+    path = f"environment: {{PATH: '{tmp_path}/tools:/usr/bin:/bin'}}"
+    task = f"steps:\n- download: {{path: ~/., to: got}}\n  {path}\n"
+    for status in ("changed", "changed"):  # another line in the second run
+        done = run_task(two, task, "--limit", "a1")
+        assert step_statuses(done) == [status], done.out
+    assert (two.root / "got" / "large").read_bytes().startswith(b"x" * 300_000 + b"more\n")

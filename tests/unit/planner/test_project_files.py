@@ -212,6 +212,7 @@ def test_the_scripts_of_a_download_quote_its_path(plans: PlanProject) -> None:
         ("/srv/site/", "copies/", "copies"),
         ("~/site", "'{{ host.name }}/'", "web1/site"),
         ("~/", "home/", "home"),
+        ("~/.", "tasks", "tasks"),
     ],
 )
 def test_the_target_of_a_folder_does_not_depend_on_what_is_there(
