@@ -110,7 +110,7 @@ def history_command(
             run.record.stage,
             to_one_line(f"{'check of ' if run.record.check else ''}{' '.join(run.record.tasks)}"),
             ", ".join(run.record.apps),
-            "" if run.record.rows is None else f"{run.record.seconds:.1f}",
+            "" if run.record.rows is None else f"{run.record.seconds:.2f}",
             result_text(run),
         ]
         for run in runs
