@@ -26,7 +26,12 @@ from tests.support.typed_terminal import TypedTerminal, on_terminal
 
 __all__ = ["copy", "sshd"]
 
-HOSTS = ("far", "behind", "system", "box", "here")
+HOSTS = (
+    "behind",
+    "system",
+    "box",
+    *(pytest.param(h, marks=pytest.mark.long) for h in ("far", "here")),
+)
 SOME_HOSTS = (
     "far",
     "system",
@@ -391,7 +396,7 @@ def private_stage(copy: PrivateCopy, project: OrchProject, tmp_path: Path) -> Or
     [
         ("sudo", "sudo password of alice: ", RIGHT),
         ("su", "su password of bob: ", BOBS),
-        ("doas", "doas password of alice: ", RIGHT),
+        pytest.param("doas", "doas password of alice: ", RIGHT, marks=pytest.mark.long),
     ],
 )
 def test_become_on_a_terminal_asks_for_the_password_and_gives_the_users_shell(

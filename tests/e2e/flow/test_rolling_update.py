@@ -298,6 +298,7 @@ def test_if_all_batches_fail_the_run_ends_there(farm: WebFarm) -> None:
     assert log == ["update", "check", "un-check", "un-update", "told"]
 
 
+@pytest.mark.long
 def test_within_max_failures_a_batch_has_not_failed_and_its_other_hosts_go_on(
     farm: WebFarm,
 ) -> None:
@@ -306,6 +307,7 @@ def test_within_max_failures_a_batch_has_not_failed_and_its_other_hosts_go_on(
     assert (done.code, host_statuses(done)) == (1, summary_counts("2", "135", cancelled="46"))
 
 
+@pytest.mark.long
 def test_with_keep_going_the_healthy_hosts_of_a_failed_batch_go_on(farm: WebFarm) -> None:
     farm.make_fail("w3")
     done = farm.run_rolling("2", more=CONTINUE, args=["--keep-going"])
