@@ -20,7 +20,7 @@ from orchestrator.planner.host_diagnostics import HostDiagnostics
 from orchestrator.planner.host_scope import HostScope
 from orchestrator.planner.plan import PlannedStep, ResultGroup, ResultsByName, StepProgram, TryBlock
 from orchestrator.planner.request import PlanRequest
-from orchestrator.planner.start_step import BEFORE_START, ResultBeforeStart
+from orchestrator.planner.start_step import BEFORE_START, ResultBeforeStart, result_before_start
 from orchestrator.planner.step_conditions import StepContext
 from orchestrator.planner.step_planner import StepPlanner
 from orchestrator.planner.task_expander import (
@@ -337,7 +337,7 @@ class HostProgramPlanner:
         return replace(step, register="", variables_set=())
 
     def _settle_as_missing(self, name: str, number: int) -> None:
-        self.plan_state.settle_result(name, ResultBeforeStart(name, number))
+        self.plan_state.settle_result(name, result_before_start(name, number))
 
     def _check_unique_values(self, expanded: ExpandedStep, step: PlannedStep) -> None:
         """Raise DefinitionError if an earlier step gives another value to a ``unique`` name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import NoReturn
 
 from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition, suggest_nearest
@@ -38,6 +39,12 @@ class ResultBeforeStart:
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _raise_missing
     __add__ = __int__ = __float__ = __html__ = _raise_missing
     __hash__ = None  # type: ignore[assignment]
+
+
+@cache
+def result_before_start(name: str, number: int) -> ResultBeforeStart:
+    """Return the placeholder, which is the same object on every host: it cannot be compared."""
+    return ResultBeforeStart(name, number)
 
 
 def find_start_numbers(

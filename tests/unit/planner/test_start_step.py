@@ -156,6 +156,20 @@ def test_a_later_step_gets_the_results_after_the_start_and_a_rollback_none_of_be
     assert host.rollback.steps[0].awaited_names == ("one",)
 
 
+def test_a_task_that_any_host_runs_once_can_start_at_a_step(plans: PlanProject) -> None:
+    plans.write_task("steps: [{run: echo one, register: one}, {run: echo two}]\n")
+    plans.write_task("steps: [{run: 'echo {{ one.stdout }}'}]\n", "u")
+    item = "{t: {}, once: true, on: any}"
+    plans.write_task(f"tasks: [{item}]\n", "p")
+    (planned,) = plans.planned_tasks("p", start_at="t", start_step="2")
+    assert [[step.skip != "" for step in host.steps] for host in planned.hosts] == [
+        [True, False]
+    ] * 4
+    plans.write_task(f"tasks: [{item}, u]\n", "p")
+    found = plans.only_diagnostic("p", start_at="t", start_step="2")
+    assert found.message == "'one' comes from step 1, which --start-step skips (on web[1-3],db1)"
+
+
 def test_only_the_first_batch_starts_at_the_step(task: PlanProject) -> None:
     task.write_task("tasks: [{t: {}, batch: 1}]\n", "p")
     planned = task.planned_tasks("p", limit="web1,web2", start_at="t", start_step="3")
