@@ -1,4 +1,4 @@
-"""Commands that show recorded runs: history, show."""
+"""Commands that show recorded runs: history, show, diff, search."""
 
 from __future__ import annotations
 
@@ -168,6 +168,96 @@ def show_command(
     return ExitCode.OK
 
 
+@click.command("diff", short_help="Compare two recorded runs.")
+@options.directory_option
+@click.argument("first", default="last~1", shell_complete=completion.complete_runs)
+@click.argument("second", default="last", shell_complete=completion.complete_runs)
+def diff_command(directory: str | None, first: str, second: str) -> int:
+    """Show how two recorded runs differ: by default the last one, and the one before.
+
+    Results, changes, times and outputs are compared for each step and host. Hosts with the same
+    difference share a line.
+
+    \b
+      orch diff
+      orch diff 20261128 last
+    """
+    from orchestrator.commands.project import resolve_project_root
+    from orchestrator.commands.run_diff import run_differences
+    from orchestrator.journal.run_reader import find_run
+    from orchestrator.model.sanitize import sanitize_output, to_one_line
+    from orchestrator.output.console import BOLD, DIM, open_console
+    from orchestrator.output.step_lines import fold_hosts, step_title
+
+    root = resolve_project_root(directory)
+    old, new = (find_run(root, os.environ, name) for name in (first, second))
+    out = open_console(sys.stdout, os.environ)
+    for sign, run in (("-", old), ("+", new)):
+        about = (
+            f"{run.record.stage}: {' '.join(run.record.tasks)}, {_local_time(run.record.started)}"
+        )
+        out.lines([out.paint(to_one_line(f"{sign} {run.run}  {about}"), DIM)])
+    differences = list(run_differences(old, new))
+    for each in differences:
+        hosts = to_one_line(fold_hosts(each.hosts))
+        about = "; ".join(each.about) or "other output"
+        title = step_title(each.app, each.task, each.name)
+        out.lines([f"{out.paint(title, BOLD)}  {hosts}  {to_one_line(about)}"])
+        out.lines(f"    {sanitize_output(line)}".rstrip() for line in each.output)
+    if not differences:
+        out.lines(["no differences"])
+    return ExitCode.OK
+
+
+@click.command("search", short_help="Search the outputs of recorded runs.")
+@options.directory_option
+@click.argument("text")
+@click.option("--host", default="", metavar="HOST", help="Only in the outputs of this host.")
+@click.option("--since", metavar="AGE", help="Only in runs younger than this, like 12h or 7d.")
+@click.option(
+    *("-n", "--number"),
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="At most this many lines.",
+)
+def search_command(
+    directory: str | None, text: str, host: str, since: str | None, number: int
+) -> int:
+    """Find TEXT in the outputs of all recorded runs, newest first; case does not matter.
+
+    Each line is shown after its run, host and step.
+
+    \b
+      orch search 'out of memory' --since 7d
+    """
+    from itertools import islice
+
+    from orchestrator.commands.history import parse_age, search_outputs
+    from orchestrator.commands.project import resolve_project_root
+    from orchestrator.model.sanitize import to_one_line
+    from orchestrator.output.console import BOLD, open_console
+
+    if not text.strip():
+        raise click.UsageError("TEXT is empty")
+    earliest = time.time() - parse_age(since) if since is not None else 0.0
+    root = resolve_project_root(directory)
+    found = search_outputs(root, os.environ, text, host=host, since=earliest)
+    out = open_console(sys.stdout, os.environ)
+    count, last = 0, None
+    for hit in islice(found, number):
+        count += 1
+        where = (hit.run, hit.host, hit.step)
+        if where != last:
+            out.lines([out.paint(to_one_line(f"{hit.run} {hit.host} {hit.step}"), BOLD)])
+        out.lines([f"  {to_one_line(hit.line)}"])
+        last = where
+    if not count:
+        out.lines(["not found"])
+    return ExitCode.OK if count else ExitCode.FAILED
+
+
 def _show_events(
     events: Sequence[RunEvent], out: TextConsole, *, verbose: int, whole: bool
 ) -> None:
@@ -220,4 +310,9 @@ def _local_time(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-HISTORY_COMMANDS: tuple[click.Command, ...] = (history_command, show_command)
+HISTORY_COMMANDS: tuple[click.Command, ...] = (
+    history_command,
+    show_command,
+    diff_command,
+    search_command,
+)

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 import orchestrator
 from orchestrator.commands.context import ProjectContext, current_user
 from orchestrator.errors import Diagnostic, UsageError, suggest_nearest
-from orchestrator.journal.run_reader import RecordedRun, read_events, recorded_runs
+from orchestrator.journal.run_reader import RecordedRun, log_lines, read_events, recorded_runs
 from orchestrator.model.event import RunEvent, RunFinished
 from orchestrator.model.step_result import Status
 
@@ -198,3 +198,26 @@ def selected_events(run: RecordedRun, selection: RunSelection) -> Iterator[RunEv
             yield replace(event, rows=rows)
         else:
             yield event
+
+
+class SearchHit(Struct, frozen=True):
+    """A line of output that was found. ``step`` is the heading of its step in the log."""
+
+    run: str
+    host: str
+    step: str
+    line: str
+
+
+def search_outputs(
+    root: Path, environ: Mapping[str, str], text: str, *, host: str = "", since: float = 0.0
+) -> Iterator[SearchHit]:
+    """Yield the lines with this text (in any case) in the logs of runs since then, newest first."""
+    wanted = text.casefold()
+    for run in recorded_runs(root, environ):
+        if run.record.started < since:
+            return
+        for name in (host,) if host else run.record.hosts:
+            for step, line in log_lines(run.folder, name):
+                if wanted in line.casefold():
+                    yield SearchHit(run.run, name, step, line)

@@ -207,6 +207,33 @@ def _result(data: dict[str, Any]) -> StepResult:
     )
 
 
+def log_lines(folder: Path, host: str) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a host's output in a run, each after the heading of its step."""
+    for heading, _, line in _read_log(folder / f"{log_file_name(host)}.log"):
+        if line is not None:
+            yield heading, line.rstrip("\n")
+
+
+def _read_log(path: Path) -> Iterator[tuple[str, str, str | None]]:
+    """Yield heading, stream and line of each line of output; None ends a step."""
+    heading, stream = "", "stdout"
+    try:
+        text = path.read_text("utf-8", "surrogateescape")
+    except OSError:
+        return
+    for line in re.split(r"(?<=\n)", text):
+        bare = line.rstrip("\n")
+        if found := _HEADING.fullmatch(bare):
+            heading, stream = found[1], "stdout"
+        elif bare in ("--- stdout", "--- stderr"):
+            stream = bare[4:]
+        elif _RESULT.match(bare):
+            yield heading, stream, None
+        elif line:
+            is_escaped = line.startswith(("\\=== ", "\\--- "))
+            yield heading, stream, line[1:] if is_escaped else line
+
+
 class _HostLog(Struct):
     """The outputs in a host's log, by the text of their heading, in the order of the log."""
 
@@ -215,26 +242,17 @@ class _HostLog(Struct):
     @classmethod
     def read(cls, path: Path) -> _HostLog:
         """Read a log; one that is missing has no outputs."""
-        log, parts, heading = cls(), {"stdout": "", "stderr": ""}, ""
-        open_parts: dict[str, dict[str, str]] = {}
-        stream = "stdout"
-        try:
-            text = path.read_text("utf-8", "surrogateescape")
-        except OSError:
-            return log
-        for line in re.split(r"(?<=\n)", text):
-            bare = line.rstrip("\n")
-            if found := _HEADING.fullmatch(bare):
-                heading, stream = found[1], "stdout"
-                parts = open_parts.setdefault(heading, {"stdout": "", "stderr": ""})
-            elif bare in ("--- stdout", "--- stderr"):
-                stream = bare[4:]
-            elif _RESULT.match(bare):
-                ended = open_parts.pop(heading, parts)
-                pair = (encode_text(ended["stdout"]), encode_text(ended["stderr"]))
-                log.outputs.setdefault(heading, deque()).append(pair)
-            else:
-                parts[stream] += line[1:] if line.startswith(("\\=== ", "\\--- ")) else line
+        log = cls()
+        parts: dict[tuple[str, str], list[str]] = {}
+        for heading, stream, line in _read_log(path):
+            if line is not None:
+                parts.setdefault((heading, stream), []).append(line)
+                continue
+            stdout, stderr = (
+                encode_text("".join(parts.pop((heading, each), ())))
+                for each in ("stdout", "stderr")
+            )
+            log.outputs.setdefault(heading, deque()).append((stdout, stderr))
         return log
 
     def add_output(self, event: StepFinished) -> StepFinished:

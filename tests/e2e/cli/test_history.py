@@ -142,3 +142,43 @@ def test_no_secret_of_the_command_line_is_in_the_record(project: OrchProject) ->
     for path in (project.root / ".orch").rglob("*"):
         assert not path.is_file() or b"correct-horse" not in path.read_bytes(), path
     assert history(project)[0]["argv"] == ["-s", "dev", "run", "t", "password=‹password›"]
+
+
+def test_diff_shows_what_differs_between_two_runs(recorded: OrchProject) -> None:
+    first, second, *lines = recorded.orch("diff").out.splitlines()
+    assert (first[0], second[0]) == ("-", "+")
+    assert lines == [
+        "t › greet  web[1-2]  other output",
+        "    @@ -1 +1 @@",
+        "    -hello",
+        "    +web2",
+        "t › check it  web2  ok → failed",
+    ]
+    assert recorded.orch("diff", "last", "last").out.splitlines()[-1] == "no differences"
+
+
+def test_diff_shows_steps_hosts_and_changes_of_one_run_only(project: OrchProject) -> None:
+    project.add_sandbox_stage("web1", "web2")
+    project.write(
+        {"tasks/t.yml": "steps: [{copy: {path: f, content: a}}, {name: x, run: 'true'}]\n"}
+    )
+    project.orch("-s", "dev", "run", "t", "-l", "web1")
+    project.write({"tasks/t.yml": "steps: [{copy: {path: f, content: b}}]\n"})
+    project.orch("-s", "dev", "run", "t")
+    assert project.orch("diff").out.splitlines()[2:] == [
+        "t › copy f  web1  other values",
+        "t › copy f  web2  only in the second run",
+        "t › x  web1  only in the first run",
+    ]
+
+
+def test_search_finds_lines_of_output_in_any_case(recorded: OrchProject) -> None:
+    found = recorded.orch("search", "HELLO")
+    assert [line for line in found.out.splitlines() if line.startswith("  ")] == ["  hello"] * 2
+    assert [line.split()[1:] for line in found.out.splitlines()[::2]] == [
+        ["web1", "t,", "step", "1:", "greet"],
+        ["web2", "t,", "step", "1:", "greet"],
+    ]
+    assert recorded.orch("search", "hello", "--host", "web2").out.count("hello") == 1
+    nothing = recorded.orch("search", "nosuch")
+    assert (nothing.code, nothing.out) == (1, "not found\n")
