@@ -50,7 +50,7 @@ def run_differences(old: RecordedRun, new: RecordedRun) -> Iterator[StepDifferen
             if found != ((), ()):
                 groups.setdefault(found, []).append(host)
         for (about, output), hosts in groups.items():
-            yield StepDifference(app, task, name, tuple(hosts), about, output)
+            yield StepDifference(app, task, name, hosts=tuple(hosts), about=about, output=output)
 
 
 def _steps_of(run: RecordedRun) -> Mapping[_StepKey, Mapping[str, StepResult]]:
