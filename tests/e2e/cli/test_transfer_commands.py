@@ -161,7 +161,7 @@ def test_a_thousand_odd_names_and_a_large_file_arrive_both_ways(
         path = source / f"{odd[:3]}dir {number % 7}" / f"{odd}{number}{'x' * (number % 200)}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(os.urandom(dice.choice((0, 1, 511, 512, 513, 40_000))))
-        path.chmod(dice.choice((0o644, 0o755, 0o600, 0o700)))
+        path.chmod(dice.choice((0o644, 0o755, 0o600, 0o700, 0o640, 0o664, 0o444)))
     (source / "empty" / "inner").mkdir(parents=True)
     (source / "link").symlink_to("large")
     (source / "large").write_bytes(os.urandom(1_000_000) * 200)
