@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 from orchestrator.commands.cli_args import parse_common_options
 from orchestrator.commands.context import PlanOptions, ProjectContext, outer_runs, plan_task
 from orchestrator.commands.event_dispatch import EventDispatcher
+from orchestrator.commands.history import GitState, describe_invocation
 from orchestrator.commands.run_plan import check_identity_files, make_transports, raise_fd_limit
 from orchestrator.commands.signals import SignalAction, watch_signals
 from orchestrator.errors import Diagnostic, ExitCode, OrchError, UsageError
@@ -193,7 +195,12 @@ class HostConsole:
         plan = self._plan_line(line, hosts, readonly=False)
         folders = {host.name: self.start_folder(host.name) for host in hosts}
         journal = RunJournal(
-            self.context.root, self._environ, self._emit_warning, KEPT_COMMANDS, CONSOLE_FOLDER
+            self.context.root,
+            self._environ,
+            self._emit_warning,
+            KEPT_COMMANDS,
+            CONSOLE_FOLDER,
+            about=self._describe_line(line),
         )
         options = RunOptions(
             self._options.forks,
@@ -214,7 +221,13 @@ class HostConsole:
 
     def run_plan(self, plan: Plan, sink: EventSink, options: RunOptions) -> ExitCode:
         """Run the plan of tasks over the kept connections, recorded as any run."""
-        journal = RunJournal(self.context.root, self._environ, self._emit_warning)
+        journal = RunJournal(
+            self.context.root,
+            self._environ,
+            self._emit_warning,
+            about=describe_invocation(self.context),
+            describe_end=GitState(self.context.root).result,
+        )
         return self._run(plan, (journal, sink), options)
 
     def context_of(self, hosts: Sequence[Host]) -> ProjectContext:
@@ -225,6 +238,11 @@ class HostConsole:
         """Close all connections."""
         self.connections.close()
         self._transports.close()
+
+    def _describe_line(self, line: str) -> dict[str, Any]:
+        """Return the fields of a command's record; the line follows the words of the console."""
+        about = describe_invocation(self.context)
+        return about | {"argv": [*about["argv"], self.context.secrets.masker.mask_text(line)]}
 
     def _emit_warning(self, text: str) -> None:
         self._warn(text)

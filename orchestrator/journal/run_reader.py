@@ -18,6 +18,8 @@ from msgspec import Struct, field
 from orchestrator.errors import Diagnostic, UsageError
 from orchestrator.journal.host_log import heading_text, log_file_name
 from orchestrator.journal.run_dirs import (
+    CONSOLE_FOLDER,
+    RUNS_FOLDER,
     RunRecord,
     check_readable,
     list_runs,
@@ -81,20 +83,23 @@ class RecordedRun(Struct, frozen=True):
         return "failed" if self.record.exit_code not in (0, 6) else "ok"  # 6: --exit-code
 
 
-def recorded_runs(root: Path, environ: Mapping[str, str]) -> Iterator[RecordedRun]:
-    """Yield the recorded runs of a project, newest first.
+def recorded_runs(
+    root: Path, environ: Mapping[str, str], parent: str = RUNS_FOLDER
+) -> Iterator[RecordedRun]:
+    """Yield the recorded runs of a project, newest first; ``parent`` is their folder.
 
     Raises DefinitionError if others can write to the records.
     """
     check_readable(root, environ)
-    for folder, record in runs_newest_first(list_runs(run_parents(root, environ))):
+    for folder, record in runs_newest_first(list_runs(run_parents(root, environ, parent))):
         yield RecordedRun(folder.name, folder, record)
 
 
 def find_run(root: Path, environ: Mapping[str, str], name: str) -> RecordedRun:
     """Return the run of this name: ``last``, ``last~1`` (the one before), or the start of an ID.
 
-    Raises UsageError if there is none, or more than one.
+    A command of a console is found by the start of its ID, if no run is. Raises UsageError if there
+    is none, or more than one.
     """
     runs = recorded_runs(root, environ)
     if last := _LAST_NAME.fullmatch(name):
@@ -104,6 +109,9 @@ def find_run(root: Path, environ: Mapping[str, str], name: str) -> RecordedRun:
                 return run
         raise UsageError(Diagnostic(f"there are no {back + 1} recorded runs", None, _LIST_HINT))
     found = [run for run in runs if name and run.run.startswith(name)]
+    if not found and name:
+        commands = recorded_runs(root, environ, CONSOLE_FOLDER)
+        found = [run for run in commands if run.run.startswith(name)]
     if len(found) == 1:
         return found[0]
     if not found:

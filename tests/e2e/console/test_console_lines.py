@@ -31,6 +31,9 @@ def test_lines_run_in_the_same_shells_and_each_is_a_run_of_its_own(
     records = sorted(path.name for path in (stage.root / ".orch/console").iterdir())
     assert {run, third[0].split()[1]} < set(records)
     assert len(records) == 3
+    shown = stage.orch("show", run)
+    assert "orch -s real console 'echo $PPID $ORCH_RUN'\n" in shown.out
+    assert f"{first[0].split()[1]} {run}" in shown.out
 
 
 def test_each_host_keeps_its_folder(stage: OrchProject, tmp_path: Path) -> None:
