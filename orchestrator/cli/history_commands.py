@@ -1,4 +1,4 @@
-"""Commands that show recorded runs: history, show, diff, search."""
+"""Commands that show recorded runs: history, show, diff, search, report."""
 
 from __future__ import annotations
 
@@ -258,6 +258,30 @@ def search_command(
     return ExitCode.OK if count else ExitCode.FAILED
 
 
+@click.command("report", short_help="Write a report of a recorded run.")
+@options.directory_option
+@click.argument("run", default="last", shell_complete=completion.complete_runs)
+@click.option("--junit", metavar="FILE", help="JUnit XML: a case for each host and step.")
+@click.option("--markdown", metavar="FILE", help="Markdown, for the summary of a CI job.")
+def report_command(directory: str | None, run: str, junit: str | None, markdown: str | None) -> int:
+    """Write reports of a recorded run: the last one if RUN is omitted. `-` is standard output.
+
+    \b
+      orch report --junit orch.xml
+      orch report last --markdown - >>"$GITHUB_STEP_SUMMARY"
+    """
+    from orchestrator.commands.project import resolve_project_root
+    from orchestrator.commands.reports import write_reports
+    from orchestrator.journal.run_reader import find_run
+
+    files = {kind: file for kind, file in (("junit", junit), ("markdown", markdown)) if file}
+    if not files:
+        raise click.UsageError("name a file: --junit FILE or --markdown FILE")
+    recorded = find_run(resolve_project_root(directory), os.environ, run)
+    write_reports(recorded, files, sys.stdout)
+    return ExitCode.OK
+
+
 def _show_events(
     events: Sequence[RunEvent], out: TextConsole, *, verbose: int, whole: bool
 ) -> None:
@@ -315,4 +339,5 @@ HISTORY_COMMANDS: tuple[click.Command, ...] = (
     show_command,
     diff_command,
     search_command,
+    report_command,
 )

@@ -57,6 +57,7 @@ class CommandOptions(Struct, frozen=True, kw_only=True):
     environment: tuple[str, ...] = ()
     output: str | None = None
     diff_hosts: bool = False
+    reports: tuple[str, ...] = ()
 
 
 def pass_options(function: Callable[Concatenate[CommandOptions, P], R]) -> Callable[..., R]:
@@ -351,6 +352,13 @@ def run_options(command: F) -> F:
                 "--check",
                 is_flag=True,
                 help="Report what would change, without changing anything.",
+            ),
+            click.option(
+                "--report",
+                "reports",
+                multiple=True,
+                metavar="KIND=FILE,…",
+                help="Write a report at the end: junit=FILE, markdown=FILE.",
             ),
             click.option(
                 "--exit-code",

@@ -336,6 +336,7 @@ def run_planned(
     from orchestrator.output.sinks import choose_sinks
     from orchestrator.output.terminal_lock import TerminalLock
 
+    reports = _reports(command_options)
     if command_options.exit_code and not plan.check_mode:
         raise click.UsageError("--exit-code requires --check")
     if context.stage.protected and plan.changes and not plan.check_mode and not command_options.yes:
@@ -366,7 +367,7 @@ def run_planned(
         terminal.restore()
         _print_running_steps(steps)
 
-    return run_plan(
+    code = run_plan(
         plan,
         context,
         options=run_options,
@@ -375,6 +376,21 @@ def run_planned(
         user_interface=UserInterface(terminal.prompt_function(), on_abort),
         ssh_config=command_options.ssh_config,
     )
+    if reports:
+        from orchestrator.commands.reports import write_reports
+        from orchestrator.journal.run_reader import find_run
+
+        write_reports(find_run(context.root, os.environ, plan.run_id), reports, sys.stdout)
+    return code
+
+
+def _reports(command_options: CommandOptions) -> Mapping[str, str]:
+    """Return the files of reports by their kind. Raises UsageError."""
+    if not command_options.reports:
+        return {}
+    from orchestrator.commands.reports import parse_reports
+
+    return parse_reports(command_options.reports)
 
 
 def executor_options(

@@ -275,6 +275,7 @@ class LiveSink:
                 self._add_waiting(list(self._output.end_all()))
             if self._has_lines and self._began and not self._progress_only:
                 self._add_waiting([""])
+                self._has_lines = False  # a sink may be closed again
             text = self._take_waiting()
         try:
             self._out.write(text)

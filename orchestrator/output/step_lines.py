@@ -19,7 +19,7 @@ from orchestrator.model.event import (
     RunStarted,
     StepFinished,
 )
-from orchestrator.model.host_folding import fold_hostnames, fold_messages
+from orchestrator.model.host_folding import fold_hostnames, fold_messages, message_frame
 from orchestrator.model.sanitize import to_one_line
 from orchestrator.model.step_number import number_parts
 from orchestrator.model.step_result import StateChange, Status, StepResult, last_lines
@@ -43,7 +43,10 @@ StyledLine: TypeAlias = tuple[str, str]
 
 
 class ResultGroup(Struct):
-    """Equal results of hosts. ``seconds`` is the longest time."""
+    """Hosts with the same result, and what is to be said about it. ``seconds`` is the longest time.
+
+    ``details`` has one text, or one for each host if they differ in the names of the hosts.
+    """
 
     outcome: StepResult
     hosts: list[str] = field(default_factory=list)
@@ -65,7 +68,7 @@ class StepResults(Struct):
     task: str
     name: str
     since: float = 0.0
-    groups: dict[object, ResultGroup] = field(default_factory=dict)
+    groups: dict[tuple[Status, bool, int, str], ResultGroup] = field(default_factory=dict)
     is_partial: bool = False
 
     @property
@@ -74,32 +77,33 @@ class StepResults(Struct):
         return step_title(self.app, self.task, self.name)
 
     def sorted_groups(self, order: Mapping[str, int]) -> list[ResultGroup]:
-        """Return the groups, failures last, and the hosts in each, sorted by their places."""
-        for group in self.groups.values():
-            if len(group.details) == 1:
-                group.hosts.sort(key=lambda host: order.get(host, 0))
-            else:
-                pairs = sorted(
-                    zip(group.hosts, group.details, strict=True),
-                    key=lambda pair: order.get(pair[0], 0),
-                )
-                group.hosts, group.details = map(list, zip(*pairs, strict=True))
-        return sorted(
-            self.groups.values(),
-            key=lambda group: (group.outcome.status.is_failure, order.get(group.hosts[0], 0)),
-        )
+        """Return the groups, failures last, and the hosts in each, sorted by their places.
+
+        Results whose details differ only in the name of the host are one group.
+        """
+        merged: dict[object, ResultGroup] = {}
+        groups = sorted(self.groups.items(), key=lambda item: order.get(item[1].hosts[0], 0))
+        for (*kind, detail), group in groups:
+            group.hosts.sort(key=lambda host: order.get(host, 0))
+            host = group.hosts[0]
+            if len(group.hosts) > 1 or host not in detail:
+                merged[(*kind, detail)] = group
+                continue
+            into = merged.setdefault((*kind, message_frame(detail, host)), group)
+            if into is not group:
+                into.hosts.append(host)
+                into.details.append(detail)
+                into.seconds = max(into.seconds, group.seconds)
+        return sorted(merged.values(), key=lambda group: group.outcome.status.is_failure)
 
     def add(self, host: str, outcome: StepResult) -> None:
         """Add the result of a host."""
         detail = result_detail(outcome)
-        shared = detail.replace(host, "\0")
-        key = (outcome.status, outcome.ignored, outcome.attempts, shared)
+        key = (outcome.status, outcome.ignored, outcome.attempts, detail)
         group = self.groups.get(key)
         if group is None:
-            group = self.groups[key] = ResultGroup(outcome)
+            group = self.groups[key] = ResultGroup(outcome, details=[detail])
         group.hosts.append(host)
-        if shared != detail or not group.details:
-            group.details.append(detail)
         group.seconds = max(group.seconds, outcome.seconds)
 
 

@@ -182,3 +182,25 @@ def test_search_finds_lines_of_output_in_any_case(recorded: OrchProject) -> None
     assert recorded.orch("search", "hello", "--host", "web2").out.count("hello") == 1
     nothing = recorded.orch("search", "nosuch")
     assert (nothing.code, nothing.out) == (1, "not found\n")
+
+
+def test_reports_are_written_of_a_recorded_run_and_at_the_end_of_one(
+    recorded: OrchProject,
+) -> None:
+    assert recorded.orch("report", "--junit", "a.xml", "--markdown", "a.md").code == 0
+    junit = (recorded.root / "a.xml").read_text()
+    assert '<testcase name="web2: check it"' in junit
+    assert 'failures="1"' in junit
+    assert "`web2` failed" in (recorded.root / "a.md").read_text()
+    run = recorded.orch("-s", "dev", "run", "t", "--report", "junit=b.xml,markdown=-")
+    assert run.code == 0
+    assert 'tests="4" failures="0"' in (recorded.root / "b.xml").read_text()
+    assert run.out.rstrip().endswith("| `web[1-2] (2)` |  | changed | 1 | 1 | 0 | 0 |")
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_run(recorded: OrchProject) -> None:
+    for word in ("junit=no/such/x", "pdf=x", "junit", "junit=."):
+        result = recorded.orch("-s", "dev", "run", "t", "--report", word)
+        assert result.code == 2, word
+        assert "report" in result.err
+    assert len(history(recorded)) == 2

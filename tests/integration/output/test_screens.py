@@ -33,7 +33,7 @@ def check_screen(terminal: TmuxTerminal, name: str, *, history: bool = False) ->
         return normalized(terminal.screen(history=history))
 
     if os.environ.get("ORCH_WRITE_SCREENS"):
-        time.sleep(1.5)
+        time.sleep(2.5)
         path.parent.mkdir(exist_ok=True)
         path.write_text(shown() + "\n")
     expected = path.read_text().rstrip("\n")
@@ -88,7 +88,7 @@ def test_a_terminal_that_gets_narrower_and_wider_keeps_its_lines(tmp_path: Path)
 
 
 def test_the_screen_after_an_interrupt(tmp_path: Path, project: OrchProject) -> None:
-    project.add_sandbox_stage("web1", "web2")
+    project.add_sandbox_stage("web1")
     project.write(
         {"tasks/t.yml": "steps:\n- {name: prepare, run: mkdir x}\n- {name: wait, run: sleep 300}\n"}
     )

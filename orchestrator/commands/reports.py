@@ -1,0 +1,62 @@
+"""Writes reports of recorded runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from orchestrator.errors import Diagnostic, UsageError
+from orchestrator.journal.run_reader import RecordedRun, read_events
+from orchestrator.model.event import RunEvent
+from orchestrator.output.report_junit import junit_report
+from orchestrator.output.report_markdown import markdown_report
+
+REPORTS: Mapping[str, Callable[[Sequence[RunEvent]], str]] = {
+    "junit": junit_report,
+    "markdown": markdown_report,
+}
+"""The kinds of reports, with the functions that make them."""
+
+
+def parse_reports(texts: Sequence[str]) -> dict[str, str]:
+    """Return the files of reports, by their kind, of words like ``junit=FILE,markdown=FILE``.
+
+    Raises UsageError, also if a file cannot be written because its folder is missing.
+    """
+    found: dict[str, str] = {}
+    for text in (part for each in texts for part in each.split(",")):
+        kind, equals, file = text.partition("=")
+        if not equals or not file or kind not in REPORTS:
+            hint = f"write KIND=FILE; the kinds are {' and '.join(REPORTS)}"
+            raise UsageError(Diagnostic(f"invalid report '{text}'", None, hint))
+        if file != "-" and (Path(file).is_dir() or not Path(file).parent.is_dir()):
+            raise _unwritable(file, "it is a folder, or its folder does not exist")
+        found[kind] = file
+    return found
+
+
+def _unwritable(file: str, why: str) -> UsageError:
+    message = f"the report {file} cannot be written: {why}"
+    return UsageError(Diagnostic(message, None, "name a file in a folder that exists"))
+
+
+def write_reports(run: RecordedRun, files: Mapping[str, str], stdout: TextIO) -> None:
+    """Write reports to files by their kind; ``-`` is stdout. A file is replaced as a whole.
+
+    Raises UsageError if a file cannot be written.
+    """
+    events = list(read_events(run))
+    for kind, file in files.items():
+        text = REPORTS[kind](events)
+        if file == "-":
+            stdout.write(text)
+            continue
+        path = Path(file)
+        new = path.with_name(f".{path.name}.new")
+        try:
+            new.write_text(text, "utf-8", "backslashreplace")
+            new.replace(path)
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            raise _unwritable(file, error.strerror or str(error)) from None

@@ -1,0 +1,114 @@
+"""Reports of a run: JUnit XML and Markdown."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+from msgspec.structs import replace
+
+from orchestrator.model.event import HostFinished, RunEvent, RunFinished, StepFinished
+from orchestrator.model.step_result import CapturedOutput, StateChange, Status, StepResult
+from orchestrator.output.report_junit import junit_report
+from orchestrator.output.report_markdown import markdown_report
+from tests.support.output_events import (
+    NOW,
+    make_outcome,
+    make_row,
+    run_finished,
+    run_started,
+    step_finished,
+)
+
+FAILED = make_outcome(b"out\n", b"tar: <gone> & away\x1b[0m\x00\n", Status.FAILED, "exit status 2")
+
+
+def junit(*events: RunEvent) -> ElementTree.Element:
+    return ElementTree.fromstring(junit_report([run_started("a", "b"), *events]))
+
+
+def test_junit_has_a_case_for_each_host_and_step_in_a_suite_for_each_task() -> None:
+    other = replace(step_finished("a", make_outcome(), app="blog"), task="second")
+    root = junit(step_finished("a", make_outcome(b"hi\n")), step_finished("b", FAILED), other)
+    suites = root.findall("testsuite")
+    assert [(s.get("name"), s.get("tests"), s.get("failures")) for s in suites] == [
+        ("uname", "2", "1"),
+        ("blog second", "1", "0"),
+    ]
+    assert (root.get("tests"), root.get("failures"), root.get("skipped")) == ("3", "1", "0")
+    good, bad = suites[0].findall("testcase")
+    assert (good.get("name"), good.get("classname")) == ("a: uname -a", "uname.a")
+    assert good.findtext("system-out") == "hi"
+    failure = bad.find("failure")
+    assert failure is not None
+    assert failure.get("message") == "failed: exit status 2"
+    assert failure.text == "tar: <gone> & away\\x00"
+
+
+def test_junit_tells_a_loop_as_one_case_and_ignored_failures_as_skipped() -> None:
+    ignored = replace(FAILED, ignored=True)
+    root = junit(
+        *(step_finished("a", make_outcome(b"%d" % n), 200_000 + n) for n in range(3)),
+        step_finished("a", ignored, 3),
+        step_finished("a", StepResult(Status.SKIPPED, reason="when: x"), 4),
+    )
+    cases = root.findall("testsuite/testcase")
+    assert len(cases) == 3
+    assert cases[0].findtext("system-out") == "0\n1\n2"
+    assert [case.find("skipped") is not None for case in cases] == [False, True, True]
+    assert root.get("skipped") == "2"
+
+
+def test_junit_has_a_case_for_a_host_that_ended_without_a_failed_step() -> None:
+    away = StepResult(Status.UNREACHABLE, reason="connection refused")
+    root = junit(
+        step_finished("a", FAILED),
+        HostFinished(NOW, None, "uname", "a", FAILED),
+        HostFinished(NOW, None, "uname", "b", away),
+    )
+    assert [case.get("name") for case in root.iter("testcase")] == [
+        "a: uname -a",
+        "b: reach and keep the host",
+    ]
+
+
+@pytest.mark.parametrize("text", [b"\xff\x00\x0b", "\ufffe\ud7ff\U0001f600".encode(), b"]]>&"])
+def test_junit_is_xml_whatever_hosts_print(text: bytes) -> None:
+    root = junit(step_finished("a", replace(FAILED, stdout=CapturedOutput(text))))
+    assert root.find("testsuite/testcase/system-out") is not None
+
+
+def changed(host: str, step: int = 1) -> StepFinished:
+    result = replace(make_outcome(status=Status.CHANGED), changes=(StateChange("a", "b", "c|d"),))
+    return step_finished(host, result, step)
+
+
+def test_markdown_lists_failures_changes_and_hosts_worst_first() -> None:
+    rows = (
+        make_row("a", Status.CHANGED),
+        make_row("b", Status.FAILED, "exit 1", "one\n<two>\n"),
+    )
+    events = [run_started("a", "b"), changed("b"), changed("a"), run_finished(*rows)]
+    lines = markdown_report(events).splitlines()
+    assert lines[0] == "## dev: uname"
+    assert "- `b` failed: exit 1" in lines
+    assert "  <pre>one<br>&lt;two&gt;</pre>" in lines
+    assert "- uname › uname -a on `a,b`: a: b → c\\|d" in lines
+    assert [line.split(" | ")[0] for line in lines[-2:]] == ["| `b`", "| `a`"]
+
+
+@pytest.mark.parametrize("text", ["*x*", "<img src=x>", "[a](b)", "`x`", "a|b", "@all", "#1"])
+def test_markdown_of_a_host_or_step_is_text_and_not_markup(text: str) -> None:
+    row = make_row("a", Status.FAILED, text)
+    step = step_finished("a", make_outcome(status=Status.CHANGED), name=text)
+    found = markdown_report([run_started("a"), step, run_finished(row)])
+    shown = "".join(line for line in found.splitlines() if not line.startswith(("#", "|")))
+    assert not re.search(r"[<@]|(?<!&)#", shown)
+    assert not re.search(r"(?<![\\`])[*\[|]|(?<!\\)`x", shown)
+
+
+def test_reports_of_a_run_without_steps_are_whole() -> None:
+    events: list[RunEvent] = [run_started(), RunFinished(NOW, 0.1, 0, ())]
+    assert ElementTree.fromstring(junit_report(events)).get("tests") == "0"
+    assert markdown_report(events).startswith("## dev: uname\n")
