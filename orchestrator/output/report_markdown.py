@@ -10,7 +10,7 @@ from orchestrator.model.host_folding import fold_hostnames, message_frame
 from orchestrator.model.sanitize import sanitize_output, to_one_line
 from orchestrator.model.step_result import HostSummary, Status
 from orchestrator.output.console import status_text
-from orchestrator.output.step_lines import StepResults, fold_hosts
+from orchestrator.output.step_lines import StepResults, fold_hosts, step_title
 from orchestrator.output.summary import summary_line
 
 _MAX_CHANGED_STEPS = 100
@@ -21,15 +21,15 @@ def markdown_report(events: Iterable[RunEvent]) -> str:
     """Return the run as Markdown: the failures, what was changed, and the result of each host."""
     began: RunStarted | None = None
     ended: RunFinished | None = None
-    changed: dict[tuple[str | None, str, int, str], StepResults] = {}
+    changed: dict[tuple[str | None, str, int], StepResults] = {}
     for event in events:
         match event:
             case RunStarted():
                 began = event
             case StepFinished() if event.outcome.status is Status.CHANGED:
-                key = (event.app, event.task, event.step, event.name)
-                step = changed.setdefault(key, StepResults(event.app, event.task, event.name))
-                step.add(event.host, event.outcome)
+                key = (event.app, event.task, event.step)
+                step = changed.setdefault(key, StepResults(event.app, event.task))
+                step.add(event.host, event.outcome, event.name)
             case RunFinished():
                 ended = event
     order = {host: place for place, host in enumerate(began.hosts)} if began else {}
@@ -80,8 +80,10 @@ def _change_lines(steps: list[StepResults], order: dict[str, int]) -> Iterator[s
     yield from ("### Changed", "")
     for step in steps[:_MAX_CHANGED_STEPS]:
         for group in step.sorted_groups(order):
-            detail = f": {_text(group.detail)}" if group.detail else ""
-            yield f"- {_text(step.title)} on {_code(fold_hosts(group.hosts))}{detail}"
+            name, detail = group.name_and_detail
+            title = _text(step_title(step.app, step.task, name))
+            about = f": {_text(detail)}" if detail else ""
+            yield f"- {title} on {_code(fold_hosts(group.hosts))}{about}"
     if len(steps) > _MAX_CHANGED_STEPS:
         yield f"- and {len(steps) - _MAX_CHANGED_STEPS} more steps"
     yield ""

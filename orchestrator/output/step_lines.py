@@ -43,22 +43,25 @@ StyledLine: TypeAlias = tuple[str, str]
 
 
 class ResultGroup(Struct):
-    """Hosts with the same result, and what is to be said about it. ``seconds`` is the longest time.
+    """Hosts with the same result of a step. ``seconds`` is the longest time.
 
-    ``details`` has one text, or one for each host if they differ in the names of the hosts.
+    ``texts`` are the step's name and what is to be said about the result, with ``\\0`` between
+    them: one, or one for each host if they differ in the names of the hosts.
     """
 
     outcome: StepResult
     hosts: list[str] = field(default_factory=list)
-    details: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
-    def detail(self) -> str:
-        """Return what is to be said about the result, with the hosts' own names in it folded."""
-        if len(self.details) == 1:
-            return self.details[0]
-        return fold_messages(zip(self.hosts, self.details, strict=True))
+    def name_and_detail(self) -> tuple[str, str]:
+        """Return the step's name, and what is to be said; the hosts' own names in them folded."""
+        text = self.texts[0]
+        if len(self.texts) > 1:
+            text = fold_messages(zip(self.hosts, self.texts, strict=True))
+        name, _, detail = text.partition("\0")
+        return name, detail
 
 
 class StepResults(Struct):
@@ -66,43 +69,37 @@ class StepResults(Struct):
 
     app: str | None
     task: str
-    name: str
     since: float = 0.0
     groups: dict[tuple[Status, bool, int, str], ResultGroup] = field(default_factory=dict)
     is_partial: bool = False
 
-    @property
-    def title(self) -> str:
-        """Return the step as ``blog deploy:publish › link current``."""
-        return step_title(self.app, self.task, self.name)
-
     def sorted_groups(self, order: Mapping[str, int]) -> list[ResultGroup]:
         """Return the groups, failures last, and the hosts in each, sorted by their places.
 
-        Results whose details differ only in the name of the host are one group.
+        Results whose texts differ only in the name of the host are one group.
         """
         merged: dict[object, ResultGroup] = {}
         groups = sorted(self.groups.items(), key=lambda item: order.get(item[1].hosts[0], 0))
-        for (*kind, detail), group in groups:
+        for (*kind, text), group in groups:
             group.hosts.sort(key=lambda host: order.get(host, 0))
             host = group.hosts[0]
-            if len(group.hosts) > 1 or host not in detail:
-                merged[(*kind, detail)] = group
+            if len(group.hosts) > 1 or host not in text:
+                merged[(*kind, text)] = group
                 continue
-            into = merged.setdefault((*kind, message_frame(detail, host)), group)
+            into = merged.setdefault((*kind, message_frame(text, host)), group)
             if into is not group:
                 into.hosts.append(host)
-                into.details.append(detail)
+                into.texts.append(text)
                 into.seconds = max(into.seconds, group.seconds)
         return sorted(merged.values(), key=lambda group: group.outcome.status.is_failure)
 
-    def add(self, host: str, outcome: StepResult) -> None:
-        """Add the result of a host."""
-        detail = result_detail(outcome)
-        key = (outcome.status, outcome.ignored, outcome.attempts, detail)
+    def add(self, host: str, outcome: StepResult, name: str) -> None:
+        """Add the result of a host, with the name of the step there (empty for a whole task)."""
+        text = f"{name}\0{result_detail(outcome)}"
+        key = (outcome.status, outcome.ignored, outcome.attempts, text)
         group = self.groups.get(key)
         if group is None:
-            group = self.groups[key] = ResultGroup(outcome, details=[detail])
+            group = self.groups[key] = ResultGroup(outcome, texts=[text])
         group.hosts.append(host)
         group.seconds = max(group.seconds, outcome.seconds)
 
@@ -174,9 +171,9 @@ class StepLines:
                 self._interrupted.add(event.host)
             case ConnectFinished() if event.error:
                 self._unreachable[event.host] = event.error
-                self._connects = self._connects or StepResults(None, "connect", "", event.time)
+                self._connects = self._connects or StepResults(None, "connect", event.time)
                 result = StepResult(Status.UNREACHABLE, seconds=event.seconds, reason=event.error)
-                self._connects.add(event.host, result)
+                self._connects.add(event.host, result, "")
 
     def due_lines(
         self, now: float, reached: Mapping[str | None, StepPosition], layout: LineLayout
@@ -219,8 +216,8 @@ class StepLines:
     ) -> None:
         steps = self._apps.setdefault(event.app, {})
         if position not in steps:
-            steps[position] = StepResults(event.app, event.task, name, event.time)
-        steps[position].add(event.host, event.outcome)
+            steps[position] = StepResults(event.app, event.task, event.time)
+        steps[position].add(event.host, event.outcome, name)
 
     def _take_connects(self, layout: LineLayout) -> list[StyledLine]:
         connects, self._connects = self._connects, None
@@ -241,23 +238,27 @@ def step_lines(step: StepResults, order: Mapping[str, int], layout: LineLayout) 
     """
     groups = step.sorted_groups(order)
     shown = groups if len(groups) <= _MAX_GROUPS else groups[: _MAX_GROUPS - 1]
-    lines = [line for group in shown for line in _group_lines(step.title, group, layout)]
+    lines = [line for group in shown for line in _group_lines(step, group, layout)]
     if len(shown) < len(groups):
         left = sum(len(group.hosts) for group in groups[len(shown) :])
-        text = f"  {step.title}: {left} more hosts with other results"
+        name, _ = groups[len(shown)].name_and_detail
+        title = step_title(step.app, step.task, name)
+        text = f"  {title}: {left} more hosts with other results"
         lines.append((truncate_text(text, layout.width or len(text)), DIM))
     return lines
 
 
-def _group_lines(title: str, group: ResultGroup, layout: LineLayout) -> Iterator[StyledLine]:
+def _group_lines(step: StepResults, group: ResultGroup, layout: LineLayout) -> Iterator[StyledLine]:
     outcome = group.outcome
+    name, detail = group.name_and_detail
+    title = step_title(step.app, step.task, name)
     sign = _sign(outcome.status) if layout.is_unicode else _ASCII_SIGNS[_sign(outcome.status)]
     status = status_text(outcome.status) + (", ignored" if outcome.ignored else "")
     if outcome.attempts > 1:
         status += f" after {outcome.attempts} attempts"
     head = f"{sign} {title}  {to_one_line(fold_hosts(group.hosts))}  {status}"
     spent, width = f"{group.seconds:.1f} s", layout.width or sys.maxsize
-    line, detail = f"{head}  {spent}  {group.detail}".rstrip(), group.detail
+    line = f"{head}  {spent}  {detail}".rstrip()
     if display_width(line) <= width:
         rows = [line]
     elif outcome.status.is_failure:
@@ -277,11 +278,13 @@ def _group_lines(title: str, group: ResultGroup, layout: LineLayout) -> Iterator
 def change_lines(step: StepResults, order: Mapping[str, int], layout: LineLayout) -> Iterator[str]:
     """Yield a line for each group of hosts that a step changed in the same way."""
     for group in step.sorted_groups(order):
-        line = f"{step.title}  {to_one_line(fold_hosts(group.hosts))}"
+        name, detail = group.name_and_detail
+        title = step_title(step.app, step.task, name)
+        line = f"{title}  {to_one_line(fold_hosts(group.hosts))}"
         width = layout.width and layout.width - 4
         room = (width or sys.maxsize) - display_width(line) - 2
-        if group.detail and room >= min(_MIN_DETAIL_WIDTH, display_width(group.detail)):
-            line += f"  {truncate_text(group.detail, room)}"
+        if detail and room >= min(_MIN_DETAIL_WIDTH, display_width(detail)):
+            line += f"  {truncate_text(detail, room)}"
         for number, row in enumerate(wrap_text(line, width or len(line))):
             yield f"{'    ' if number else '  '}{row}".rstrip()
 

@@ -81,10 +81,10 @@ class SummarySink:
         """Do nothing: there is nothing to close."""
 
     def _add_step(self, event: StepFinished) -> None:
-        key = (event.app, event.task, event.step, event.name)
+        key = (event.app, event.task, event.step, "")  # the name may differ between hosts
         if event.outcome.status is Status.CHANGED:
-            step = self._changes.setdefault(key, StepResults(event.app, event.task, event.name))
-            step.add(event.host, event.outcome)
+            step = self._changes.setdefault(key, StepResults(event.app, event.task))
+            step.add(event.host, event.outcome, event.name)
         if self._outputs:
             if self._was_output_shown(event):
                 shown = replace(event.outcome, stdout=CapturedOutput(), stderr=CapturedOutput())
@@ -121,7 +121,9 @@ class SummarySink:
         """
         keys = sorted(self._changes, key=self._step_order)
         steps = [self._changes[key] for key in keys]
-        if len(steps) < 2 and not any(group.detail for s in steps for group in s.groups.values()):
+        if len(steps) < 2 and not any(
+            group.name_and_detail[1] for step in steps for group in step.groups.values()
+        ):
             return
         yield self._out.paint("changed:", BOLD)
         layout = LineLayout(self._out.width)

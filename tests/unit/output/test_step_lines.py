@@ -193,3 +193,20 @@ def test_hosts_and_groups_are_in_the_order_of_the_inventory_and_failures_last() 
         "✘ t › step 1  db  failed  1.0 s  exit status 2",
         "✔ t › step 2  db,app  changed  0.1 s  n: (nothing) → db,app",
     ]
+
+
+def named(host: str, name: str) -> StepFinished:
+    return replace(finished(host), name=name)
+
+
+def test_names_of_a_step_that_differ_in_the_name_of_the_host_share_a_line() -> None:
+    assert lines_of(named("web1", "greet web1"), named("web2", "greet web2")) == [
+        "✔ t › greet web[1-2]  web[1-2]  changed  0.1 s"
+    ]
+
+
+def test_steps_with_the_same_number_and_other_names_have_lines_of_their_own() -> None:
+    assert lines_of(named("a", "one"), named("b", "two"), named("c", "one")) == [
+        "✔ t › one  a,c  changed  0.1 s",
+        "✔ t › two  b  changed  0.1 s",
+    ]
