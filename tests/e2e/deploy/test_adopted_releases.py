@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.projects import OrchProject, OrchResult
 from tests.support.deploy_app import APP, make_small_app
 from tests.support.deploy_projects import folder_snapshot, host_home, run_deploy
@@ -59,6 +61,7 @@ def live_link(project: OrchProject, host: str) -> Path:
     return (host_home(project, host) / "blog/current").readlink()
 
 
+@pytest.mark.long
 def test_what_another_tool_left_stays_and_its_live_release_can_be_gone_back_to(
     project: OrchProject,
 ) -> None:

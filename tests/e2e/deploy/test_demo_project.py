@@ -121,6 +121,7 @@ def history_outputs(site: OrchProject, live: str) -> None:
     assert not page.exists()
 
 
+@pytest.mark.long
 def test_a_host_that_runs_something_else_is_flagged(site: OrchProject) -> None:
     assert run_deploy(site, app="blog").code == 0
     assert run_deploy(site, "-l", "web2", app="blog").code == 0
@@ -129,6 +130,7 @@ def test_a_host_that_runs_something_else_is_flagged(site: OrchProject) -> None:
     assert "DRIFT" not in step_outputs(done, "web1")
 
 
+@pytest.mark.long
 def test_the_same_goes_out_over_openssh(site: OrchProject, tmp_path: Path) -> None:
     with serve_sshd(tmp_path / "sshd") as sshd:
         site.add_sshd_stage(sshd, {"web1": "127.0.21.1", "web2": "127.0.21.2"})

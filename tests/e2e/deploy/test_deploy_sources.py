@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.projects import OrchProject, OrchResult
 from tests.support.deploy_app import live_releases as lives
 from tests.support.deploy_app import make_small_app
@@ -104,6 +106,7 @@ def test_a_repository_with_submodules_goes_out_whole_or_not_at_all(project: Orch
     assert not list((app_folder(project) / "current/lib/part").iterdir())
 
 
+@pytest.mark.long
 def test_a_folder_with_an_empty_submodule_does_not_go_out(project: OrchProject) -> None:
     make_small_app(project, {"blog": "folder"})
     add_submodule(project)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.projects import OrchProject, OrchResult
 from tests.support.deploy_app import (
     APP,
@@ -92,6 +94,7 @@ def test_hosts_that_were_switched_are_switched_back_newest_first(project: OrchPr
     assert found["web3"] == ("cancelled", "web2 failed; 'deploy:update' is rolled back")
 
 
+@pytest.mark.long
 def test_a_release_that_cannot_be_switched_back_is_not_removed(project: OrchProject) -> None:
     rolling(project)
     publish = project.root / "tasks/deploy/publish.yml"

@@ -67,6 +67,7 @@ def test_failed_and_interrupted_releases_do_not_count(project: OrchProject) -> N
         assert host_releases(project, host) == {one: "published", two: "published"}
 
 
+@pytest.mark.long
 def test_each_host_decides_from_its_own_disk_and_the_live_one_stays(project: OrchProject) -> None:
     make_small_app(project, keep=1)
     for app_hosts in ("web1", "web1,web2", "web1,web2,web3"):

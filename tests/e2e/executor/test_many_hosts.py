@@ -268,15 +268,22 @@ def test_ctrl_c_ends_the_running_steps_and_says_where_everyone_stands(
 
 
 def test_a_second_ctrl_c_leaves_at_once_and_names_who_is_busy(
-    project: OrchProject, tmp_path: Path
+    project: OrchProject, sshd: SshdServer, tmp_path: Path
 ) -> None:
     on = tmp_path / "on"
-    project.add_sandbox_stage("a1").write(
-        {"tasks/t.yml": f"steps:\n- run: trap '' TERM; touch {on}; sleep {LONG}; sleep {LONG}\n"}
+    project.add_sshd_stage(sshd, {"a1": "127.3.0.1"}).write(
+        {"tasks/t.yml": f"steps:\n- run: touch {on}; sleep {LONG}\n"}
     )
-    with project.start_orch("-s", "dev", "run", "t") as process:
+    with project.start_orch("-s", "real", "run", "t") as process:
         wait_until(on.exists, "the step runs")
-        _, err = interrupt_until_exit(process)
+        stopped = sshd.session_processes()
+        for child in stopped:  # or the step would end before the second Ctrl-C
+            os.kill(child, signal.SIGSTOP)
+        try:
+            _, err = interrupt_until_exit(process)
+        finally:
+            for child in stopped:
+                os.kill(child, signal.SIGCONT)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "a1 may still be running t: " in err

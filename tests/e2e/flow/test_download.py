@@ -289,6 +289,7 @@ def test_over_a_real_sshd(project: OrchProject, sshd: SshdServer, tmp_path: Path
     ] * 2
 
 
+@pytest.mark.long
 def test_a_host_may_take_long_to_read_its_files(two: OrchProject, tmp_path: Path) -> None:
     """It is silent for longer than a transfer may be, for the list and for a file that grows."""
     (tmp_path / "tools").mkdir()

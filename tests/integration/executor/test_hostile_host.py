@@ -193,6 +193,7 @@ def test_a_host_that_keeps_an_end_to_itself_runs_into_a_timeout(mode: str, tmp_p
         connection.close()
 
 
+@pytest.mark.long
 def test_so_does_what_is_asked_of_it_beside_its_steps(tmp_path: Path) -> None:
     connection = LocalConnection(
         hostile_shell("no end"), {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}

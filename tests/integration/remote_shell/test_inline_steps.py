@@ -207,6 +207,7 @@ def test_it_has_a_group_of_its_own_where_the_shell_leads_none(
     wait_until((home / "outer").exists, "the outer shell, which was not to be hit")
 
 
+@pytest.mark.long
 def test_lost_client_s_step_ends(open_session: SessionOpener, mark: str) -> None:
     session, channel = open_session()
     recording = RecordingListener()

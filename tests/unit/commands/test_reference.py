@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import jsonschema
@@ -33,7 +34,7 @@ from orchestrator.templating.function_help import (
     TEST_ALIASES,
     TEST_HELP,
 )
-from orchestrator.yamlio.file_keys import VALUE_KIND_HELP, VALUE_KINDS, FileKey
+from orchestrator.yamlio.file_keys import VALUE_KIND_HELP, VALUE_KINDS, FileKey, JsonSchema
 from orchestrator.yamlio.naming_rules import RESERVED_NAMES
 from orchestrator.yamlio.schema import SchemaReader
 from orchestrator.yamlio.yaml_loader import parse_yaml
@@ -127,6 +128,16 @@ def test_examples_of_task_files_are_valid(name: str) -> None:
     problems.raise_any()
 
 
+@cache
+def schema_of(kind: str) -> JsonSchema:
+    return file_schema(kind, None)
+
+
+def validate(value: object, schema: JsonSchema) -> None:
+    """Check a value; that the schema itself is valid is tested once (test_schema_command.py)."""
+    jsonschema.Draft202012Validator(schema).validate(value)
+
+
 def test_examples_of_step_keys_are_valid_beside_a_command() -> None:
     for word, key in {**keywords.STEP, **keywords.RUN}.items():
         loop = "\n  loop: [a]" if word == "loop_control" else ""
@@ -140,17 +151,17 @@ def test_examples_of_step_keys_are_valid_beside_a_command() -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_the_example_of_a_key_is_valid_in_its_schema(name: str) -> None:
     kind = "stage" if name.startswith("inventory_keys") else "task"
-    definitions = file_schema(kind, None)["$defs"]
+    definitions = schema_of(kind)["$defs"]
     for word, key in TABLES[name].items():
         if key.example:
             value = parse_yaml(key.example, "example").to_plain()[word]
-            jsonschema.validate(value, {**key.json_schema(), "$defs": definitions})
+            validate(value, {**key.json_schema(), "$defs": definitions})
 
 
 @pytest.mark.parametrize("kind", ["stage", "host", "role", "app"])
 def test_examples_of_inventory_files_are_valid(kind: str) -> None:
     example = parse_yaml(reference.reference_topics()[kind]().example, "example").to_plain()
-    jsonschema.validate(example, file_schema(kind, None))
+    validate(example, schema_of(kind))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +174,7 @@ def test_other_examples_are_valid_in_the_file_that_has_them(name: str) -> None:
         example = {"steps": example}
     elif kind == "task":
         example |= {"steps": [{"run": "id"}]}
-    jsonschema.validate(example, file_schema(kind, None))
+    validate(example, schema_of(kind))
 
 
 def test_every_topic_is_shown_in_the_given_width() -> None:
