@@ -128,6 +128,7 @@ def test_a_rollback_that_fails_leaves_what_was_live(project: OrchProject) -> Non
         assert len(host_releases(project, host)) == 2
 
 
+@pytest.mark.long
 def test_only_what_was_published_can_be_gone_back_to(project: OrchProject) -> None:
     make_small_app(project)
     assert run_deploy(project).code == 0

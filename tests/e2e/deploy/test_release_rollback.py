@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.projects import OrchProject, OrchResult
 from tests.support.deploy_app import APP, HOSTS, live_releases, make_small_app
 from tests.support.deploy_projects import host_home, run_deploy
@@ -22,6 +24,7 @@ def listed_releases(project: OrchProject, host: str) -> list[str]:
     return [" ".join(word for word in line.split() if not word.startswith("202")) for line in lines]
 
 
+@pytest.mark.long
 def test_a_bad_release_is_never_gone_back_to_and_each_host_decides_for_itself(
     project: OrchProject,
 ) -> None:
@@ -58,6 +61,7 @@ def test_a_bad_release_is_never_gone_back_to_and_each_host_decides_for_itself(
     assert "no good release before v8 on this host" in last.out
 
 
+@pytest.mark.long
 def test_a_deploy_that_fails_is_recorded_and_its_name_can_be_used_again(
     project: OrchProject,
 ) -> None:

@@ -63,6 +63,7 @@ TABLE: list[tuple[str, dict[str, str], str | None]] = [
 ]
 
 
+@pytest.mark.long
 def test_texts_before_and_after(machine: ShellMachine) -> None:
     steps = []
     for n, (start, arguments, _) in enumerate(TABLE):
