@@ -31,7 +31,7 @@ FILES = {
     "inventories/dev/roles/db.yml": "- db1\n",
     "tasks/uname.yml": "steps:\n  - {run: uname -a, readonly: true}\n",
     "tasks/motd.yml": "params: {text: {default: Maintained by orch}}\nsteps:\n"
-    '  - copy: {path: ~/motd, content: "{{ text }}\\n"}\n',
+    '  - directory: {path: ~/etc}\n  - copy: {path: ~/etc/motd, content: "{{ text }}\\n"}\n',
 }
 COMMANDS = (
     "orch -s dev run uname",

@@ -61,7 +61,6 @@ def test_a_bad_release_is_never_gone_back_to_and_each_host_decides_for_itself(
     assert "no good release before v8 on this host" in last.out
 
 
-@pytest.mark.long
 def test_a_deploy_that_fails_is_recorded_and_its_name_can_be_used_again(
     project: OrchProject,
 ) -> None:
