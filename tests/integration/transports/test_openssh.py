@@ -539,6 +539,8 @@ def test_closing_ends_all_that_ssh_runs(make: ConnectorMaker, tmp_path: Path) ->
         wait_until(lambda: processes_with(mark), "the process on the host")
         connector.close()
         wait_until(lambda: not sshd.session_processes(), "the connections' end")
+    for process in processes_with(mark):  # without a terminal, a command outlives its connection
+        os.kill(process, signal.SIGKILL)
     assert not [each for each in threading.enumerate() if each.name.startswith("orch")]
 
 
