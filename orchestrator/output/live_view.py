@@ -344,6 +344,7 @@ class LiveSink:
         at_once = is_only_step and self._progress.hosts == 1
         lines = list(self._output.add(event, title, at_once=at_once))
         if at_once:
+            self._has_header = False  # it would follow the output that it belongs above
             self._add_waiting(lines)
         else:
             self._stay_plain(lines)

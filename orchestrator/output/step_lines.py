@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
@@ -18,6 +19,7 @@ from orchestrator.model.event import (
     RunEvent,
     RunStarted,
     StepFinished,
+    TaskStarted,
 )
 from orchestrator.model.host_folding import fold_hostnames, fold_messages, message_frame
 from orchestrator.model.sanitize import to_one_line
@@ -42,7 +44,7 @@ StyledLine: TypeAlias = tuple[str, str]
 """A line and its style (``console.py``)."""
 
 
-class ResultGroup(Struct):
+class EqualResults(Struct):
     """Hosts with the same result of a step. ``seconds`` is the longest time.
 
     ``texts`` are the step's name and what is to be said about the result, with ``\\0`` between
@@ -70,15 +72,15 @@ class StepResults(Struct):
     app: str | None
     task: str
     since: float = 0.0
-    groups: dict[tuple[Status, bool, int, str], ResultGroup] = field(default_factory=dict)
+    groups: dict[tuple[Status, bool, int, str], EqualResults] = field(default_factory=dict)
     is_partial: bool = False
 
-    def sorted_groups(self, order: Mapping[str, int]) -> list[ResultGroup]:
+    def sorted_groups(self, order: Mapping[str, int]) -> list[EqualResults]:
         """Return the groups, failures last, and the hosts in each, sorted by their places.
 
         Results whose texts differ only in the name of the host are one group.
         """
-        merged: dict[object, ResultGroup] = {}
+        merged: dict[object, EqualResults] = {}
         groups = sorted(self.groups.items(), key=lambda item: order.get(item[1].hosts[0], 0))
         for (*kind, text), group in groups:
             group.hosts.sort(key=lambda host: order.get(host, 0))
@@ -99,7 +101,7 @@ class StepResults(Struct):
         key = (outcome.status, outcome.ignored, outcome.attempts, text)
         group = self.groups.get(key)
         if group is None:
-            group = self.groups[key] = ResultGroup(outcome, texts=[text])
+            group = self.groups[key] = EqualResults(outcome, texts=[text])
         group.hosts.append(host)
         group.seconds = max(group.seconds, outcome.seconds)
 
@@ -144,7 +146,8 @@ class StepLines:
         self._verbose = verbose
         self.has_partial, self.only_failures = False, False
         self._order: Mapping[str, int] = {}
-        self._apps: dict[str | None, dict[StepPosition, StepResults]] = {}
+        self._tasks: Counter[str | None] = Counter()  # that have started, of each app
+        self._apps: dict[str | None, dict[tuple[int, StepPosition], StepResults]] = {}
         self._connects: StepResults | None = None
         self._failed: set[tuple[str | None, str]] = set()
         self._unreachable: dict[str, str] = {}
@@ -155,6 +158,8 @@ class StepLines:
         match event:
             case RunStarted(hosts=hosts):
                 self._order = {host: place for place, host in enumerate(hosts)}
+            case TaskStarted():
+                self._tasks[event.app] += 1
             case StepFinished(outcome=outcome):
                 if outcome.status.is_failure:
                     self._failed.add((event.app, event.host))
@@ -181,16 +186,17 @@ class StepLines:
         """Return the lines that are due, and forget them.
 
         ``reached`` is, for each app with a running task, the last step that all hosts have passed.
-        The steps of an app without one are due.
+        The steps of earlier tasks, and of an app without a running one, are due.
         """
         lines: list[StyledLine] = []
         if self._connects is not None and now - self._connects.since >= _WAIT:
             lines += self._take_connects(layout)
         for app, steps in self._apps.items():
-            for position in sorted(steps):
-                step = steps[position]
-                if app not in reached or position <= reached[app]:
-                    lines += step_lines(steps.pop(position), self._order, layout)
+            for key in sorted(steps):
+                step, (task, position) = steps[key], key
+                is_over = app not in reached or task < self._tasks[app]
+                if is_over or position <= reached[app]:
+                    lines += step_lines(steps.pop(key), self._order, layout)
                 elif step.is_partial:
                     continue
                 elif now - step.since >= _WAIT:
@@ -215,9 +221,10 @@ class StepLines:
         self, event: StepFinished | HostFinished, position: StepPosition, name: str
     ) -> None:
         steps = self._apps.setdefault(event.app, {})
-        if position not in steps:
-            steps[position] = StepResults(event.app, event.task, event.time)
-        steps[position].add(event.host, event.outcome, name)
+        key = (self._tasks[event.app], position)
+        if key not in steps:
+            steps[key] = StepResults(event.app, event.task, event.time)
+        steps[key].add(event.host, event.outcome, name)
 
     def _take_connects(self, layout: LineLayout) -> list[StyledLine]:
         connects, self._connects = self._connects, None
@@ -248,7 +255,9 @@ def step_lines(step: StepResults, order: Mapping[str, int], layout: LineLayout) 
     return lines
 
 
-def _group_lines(step: StepResults, group: ResultGroup, layout: LineLayout) -> Iterator[StyledLine]:
+def _group_lines(
+    step: StepResults, group: EqualResults, layout: LineLayout
+) -> Iterator[StyledLine]:
     outcome = group.outcome
     name, detail = group.name_and_detail
     title = step_title(step.app, step.task, name)
@@ -269,7 +278,10 @@ def _group_lines(step: StepResults, group: ResultGroup, layout: LineLayout) -> I
         else:
             detail = f"{spent}  {detail}".rstrip()
         rows = wrap_text(head, width if display_width(head) <= width else width - 4)
-        rows += [truncate_text(detail, width - 4)] if detail else []
+        if len(rows) > 1 and display_width(f"{rows[-1]}  {detail}") <= width - 4:
+            rows[-1] += f"  {detail}" if detail else ""
+        elif detail:
+            rows.append(truncate_text(detail, width - 4))
     style = style_of(outcome.status)
     for number, row in enumerate(rows):
         yield f"{'    ' if number else ''}{row}".rstrip(), style

@@ -6,6 +6,7 @@ from orchestrator.model.event import (
     HostFinished,
     RunStarted,
     StepFinished,
+    TaskStarted,
 )
 from orchestrator.model.step_result import CapturedOutput, StateChange, Status, StepResult
 from orchestrator.output.step_lines import LineLayout, StepLines, StepPosition, fold_hosts
@@ -209,4 +210,16 @@ def test_steps_with_the_same_number_and_other_names_have_lines_of_their_own() ->
     assert lines_of(named("a", "one"), named("b", "two"), named("c", "one")) == [
         "✔ t › one  a,c  changed  0.1 s",
         "✔ t › two  b  changed  0.1 s",
+    ]
+
+
+def test_steps_of_several_tasks_stay_apart_if_all_lines_are_read_at_the_end() -> None:
+    lines = StepLines()
+    for task in ("setup", "update", "update"):  # the second one in another batch
+        lines.add(TaskStarted(NOW, None, task, ("a",), 1))
+        lines.add(replace(finished("a"), task=task))
+    assert [text[:20] for text, _ in lines.all_lines(WIDE)] == [
+        "✔ setup › step 1  a ",
+        "✔ update › step 1  a",
+        "✔ update › step 1  a",
     ]
