@@ -170,10 +170,10 @@ def show_command(
 
 @click.command("diff", short_help="Compare two recorded runs.")
 @options.directory_option
-@click.argument("first", default="last~1", shell_complete=completion.complete_runs)
+@click.argument("first", required=False, shell_complete=completion.complete_runs)
 @click.argument("second", default="last", shell_complete=completion.complete_runs)
-def diff_command(directory: str | None, first: str, second: str) -> int:
-    """Show how two recorded runs differ: by default the last one, and the one before.
+def diff_command(directory: str | None, first: str | None, second: str) -> int:
+    """Show how two recorded runs differ: by default the last one, and the one of its tasks before.
 
     Results, changes, times and outputs are compared for each step and host. Hosts with the same
     difference share a line.
@@ -184,13 +184,14 @@ def diff_command(directory: str | None, first: str, second: str) -> int:
     """
     from orchestrator.commands.project import resolve_project_root
     from orchestrator.commands.run_diff import run_differences
-    from orchestrator.journal.run_reader import find_run
+    from orchestrator.journal.run_reader import find_earlier_run, find_run
     from orchestrator.model.sanitize import sanitize_output, to_one_line
     from orchestrator.output.console import BOLD, DIM, open_console
     from orchestrator.output.step_lines import fold_hosts, step_title
 
     root = resolve_project_root(directory)
-    old, new = (find_run(root, os.environ, name) for name in (first, second))
+    new = find_run(root, os.environ, second)
+    old = find_run(root, os.environ, first) if first else find_earlier_run(root, os.environ, new)
     out = open_console(sys.stdout, os.environ)
     for sign, run in (("-", old), ("+", new)):
         about = (

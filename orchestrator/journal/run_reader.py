@@ -120,6 +120,26 @@ def find_run(root: Path, environ: Mapping[str, str], name: str) -> RecordedRun:
     raise UsageError(Diagnostic(f"'{name}' is the start of {len(found)} runs", None, names))
 
 
+def find_earlier_run(root: Path, environ: Mapping[str, str], run: RecordedRun) -> RecordedRun:
+    """Return the last run before this one with the same tasks and apps on the same stage.
+
+    Raises UsageError if there is none.
+    """
+
+    def what(record: RunRecord) -> tuple[object, ...]:
+        return record.stage, record.tasks, tuple(record.apps), record.check
+
+    runs = iter(recorded_runs(root, environ))
+    for each in runs:
+        if each.run == run.run:
+            break
+    for each in runs:
+        if what(each.record) == what(run.record):
+            return each
+    message = f"no run before {run.run} ran the same tasks on the same stage"
+    raise UsageError(Diagnostic(message, None, "name two runs; `orch history` lists them"))
+
+
 _LIST_HINT = "`orch history` lists the runs"
 
 

@@ -172,6 +172,16 @@ def test_diff_shows_steps_hosts_and_changes_of_one_run_only(project: OrchProject
     ]
 
 
+def test_diff_compares_with_the_last_run_of_the_same_tasks(recorded: OrchProject) -> None:
+    recorded.orch("-s", "dev", "exec", "--", "true")
+    result = recorded.orch("diff")
+    assert result.code == 2
+    assert "no run before" in result.err
+    recorded.orch("-s", "dev", "run", "t")
+    old, new, *_ = recorded.orch("diff").out.splitlines()
+    assert [line.split()[2:4] for line in (old, new)] == [["dev:", "t,"]] * 2
+
+
 def test_search_finds_lines_of_output_in_any_case(recorded: OrchProject) -> None:
     found = recorded.orch("search", "HELLO")
     assert [line for line in found.out.splitlines() if line.startswith("  ")] == ["  hello"] * 2
