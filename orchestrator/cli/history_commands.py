@@ -72,18 +72,10 @@ def history_command(
       orch history -s prod --status failed
       orch history --host web1 --since 7d
     """
-    from orchestrator.commands.history import (
-        RunFilter,
-        parse_age,
-        result_text,
-        run_json,
-        selected_runs,
-    )
+    from orchestrator.commands.history import RunFilter, parse_age, run_json, selected_runs
     from orchestrator.commands.project import resolve_project_root
-    from orchestrator.model.sanitize import to_one_line
     from orchestrator.model.text_encoding import dump_json
     from orchestrator.output.console import open_console
-    from orchestrator.output.tables import TableColumn, table_lines
 
     earliest = time.time() - parse_age(since) if since is not None else 0.0
     run_filter = RunFilter(stage, host, task, app, user, state=status or "", since=earliest)
@@ -92,6 +84,15 @@ def history_command(
     if as_json:
         out.lines([dump_json([run_json(run) for run in runs])])
         return ExitCode.OK
+    out.lines(_history_lines(runs, out) if runs else ["no recorded runs"])
+    return ExitCode.OK
+
+
+def _history_lines(runs: Sequence[RecordedRun], out: TextConsole) -> list[str]:
+    from orchestrator.commands.history import result_text
+    from orchestrator.model.sanitize import to_one_line
+    from orchestrator.output.tables import TableColumn, table_lines
+
     columns = (
         TableColumn("RUN"),
         TableColumn("STARTED"),
@@ -102,21 +103,15 @@ def history_command(
         TableColumn("SECONDS", right=True, drop=7),
         TableColumn("HOSTS"),
     )
-    rows = [
-        [
-            run.run,
-            _local_time(run.record.started),
-            run.record.user,
-            run.record.stage,
-            to_one_line(f"{'check of ' if run.record.check else ''}{' '.join(run.record.tasks)}"),
-            ", ".join(run.record.apps),
-            "" if run.record.rows is None else f"{run.record.seconds:.2f}",
-            result_text(run),
-        ]
-        for run in runs
-    ]
-    out.lines(table_lines(columns, rows, out.width) if rows else ["no recorded runs"])
-    return ExitCode.OK
+    rows = []
+    for run in runs:
+        record = run.record
+        tasks = f"{'check of ' if record.check else ''}{' '.join(record.tasks)}"
+        seconds = "" if record.rows is None else f"{record.seconds:.2f}"
+        started, apps = _local_time(record.started), ", ".join(record.apps)
+        cells = (run.run, started, record.user, record.stage, tasks, apps, seconds)
+        rows.append([to_one_line(cell) for cell in (*cells, result_text(run))])
+    return table_lines(columns, rows, out.width)
 
 
 @click.command("show", short_help="Show what a recorded run did.")

@@ -67,13 +67,7 @@ def run_plan(
     def warn(text: str) -> None:
         emit(Warned(time.time(), text))
 
-    journal = RunJournal(
-        context.root,
-        environ,
-        warn,
-        about=describe_invocation(context),
-        describe_end=GitState(context.root).result,
-    )
+    journal = _make_journal(context, environ, warn)
     emit = EventDispatcher(
         (running_steps, journal, sink),
         get_log_path=lambda: str(journal.folder) if journal.folder else "",
@@ -114,6 +108,18 @@ def run_plan(
                 emit.close()
             finally:
                 transports.close()
+
+
+def _make_journal(
+    context: ProjectContext, environ: Mapping[str, str], warn: Callable[[str], None]
+) -> RunJournal:
+    return RunJournal(
+        context.root,
+        environ,
+        warn,
+        about=describe_invocation(context),
+        describe_end=GitState(context.root).result,
+    )
 
 
 def make_transports(
