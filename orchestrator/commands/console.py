@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from orchestrator.commands.cli_args import parse_common_options
 from orchestrator.commands.context import PlanOptions, ProjectContext, outer_runs, plan_task
 from orchestrator.commands.event_dispatch import EventDispatcher
-from orchestrator.commands.history import GitState, describe_invocation
+from orchestrator.commands.invocation import GitState, describe_invocation
 from orchestrator.commands.run_plan import check_identity_files, make_transports, raise_fd_limit
 from orchestrator.commands.signals import SignalAction, watch_signals
 from orchestrator.errors import Diagnostic, ExitCode, OrchError, UsageError
@@ -225,6 +225,7 @@ class HostConsole:
             self.context.root,
             self._environ,
             self._emit_warning,
+            self.context.stage.keep_runs,
             about=describe_invocation(self.context),
             describe_end=GitState(self.context.root).result,
         )

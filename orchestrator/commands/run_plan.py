@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from orchestrator.commands.context import ProjectContext
 from orchestrator.commands.event_dispatch import EventDispatcher
-from orchestrator.commands.history import GitState, describe_invocation
+from orchestrator.commands.invocation import GitState, describe_invocation
 from orchestrator.commands.signals import handle_interrupts
 from orchestrator.errors import Diagnostic, DiagnosticCollector, ExitCode, SourcePosition
 from orchestrator.executor import CancelToken, RunOptions, execute_plan
@@ -117,6 +117,7 @@ def _make_journal(
         context.root,
         environ,
         warn,
+        context.stage.keep_runs,
         about=describe_invocation(context),
         describe_end=GitState(context.root).result,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.model.host import CONNECTION_DEFAULTS, TRANSPORTS
+from orchestrator.model.host import CONNECTION_DEFAULTS, KEPT_RUNS, TRANSPORTS
 from orchestrator.yamlio.file_keys import FileKey, KeyTable
 
 HOST_KEY_POLICIES = ("strict", "accept-new")
@@ -133,6 +133,13 @@ COMMON_STAGE: KeyTable = {
     **STAGE,
     "default_stage": FileKey(
         "text", "The stage of commands without `-s`", "none", "default_stage: dev"
+    ),
+    "keep_runs": FileKey(
+        "integer",
+        "How many runs are kept in `.orch/runs/`, of all stages together; those in progress are "
+        "kept in any case",
+        str(KEPT_RUNS),
+        "keep_runs: 500",
     ),
 }
 """Keys of ``inventories/common/stage.yml``."""

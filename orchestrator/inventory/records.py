@@ -75,6 +75,7 @@ class StageSettings(Struct, frozen=True):
     protected: bool | None = None
     layer: VariableLayer | None = None
     default_stage: MarkedValue | None = None
+    keep_runs: int | None = None
 
 
 class InventoryRecords(Struct, frozen=True):

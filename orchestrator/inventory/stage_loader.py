@@ -13,7 +13,7 @@ from orchestrator.inventory.records import InventoryLevel, InventoryRecords
 from orchestrator.inventory.stage_builder import HostBuilder, HostRegistry, RoleResolver, build_apps
 from orchestrator.inventory.stage_parser import InventoryReader
 from orchestrator.inventory.stages import INVENTORIES, list_stages
-from orchestrator.model.host import Stage
+from orchestrator.model.host import KEPT_RUNS, Stage
 from orchestrator.yamlio.local_files import display_path
 
 
@@ -54,6 +54,7 @@ def load_stage(root: Path, stage: str) -> Stage:
         protected=next((s.protected for s in settings if s.protected is not None), False),
         notes=tuple(dict.fromkeys(notes)),
         apps=found,
+        keep_runs=next((s.keep_runs for s in settings if s.keep_runs is not None), KEPT_RUNS),
     )
 
 

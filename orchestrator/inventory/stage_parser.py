@@ -216,9 +216,9 @@ class InventoryReader:
         what = f"stage.yml of '{name}'"
         keys = inventory_keys.COMMON_STAGE if name == COMMON else inventory_keys.STAGE
         if isinstance(value.data, dict) and name != COMMON:
-            for misplaced in [k for k in value.data if k == "default_stage"]:
+            for misplaced in [k for k in value.data if k in ("default_stage", "keep_runs")]:
                 hint = "move it to inventories/common/stage.yml"
-                self.problems.add("`default_stage` cannot be set by a stage", misplaced.mark, hint)
+                self.problems.add(f"`{misplaced}` cannot be set by a stage", misplaced.mark, hint)
                 keys = inventory_keys.COMMON_STAGE
         fields = self.read.fields(value, what, keys)
         default = fields.get("default_stage")
@@ -228,6 +228,7 @@ class InventoryReader:
             protected=self.read.boolean(fields.get("protected"), "protected"),
             layer=self.layers.read_layer("stage", name, fields, what),
             default_stage=default,
+            keep_runs=self.read.integer(fields.get("keep_runs"), "keep_runs", 1),
         )
 
     def read_host_entries(self, name: MarkedKey, value: MarkedValue) -> list[HostEntry]:

@@ -19,8 +19,6 @@ from orchestrator.inventory.hostnames import COMMON, escape_unprintable, stage_n
 from orchestrator.model.marked_value import MarkedValue
 from orchestrator.yamlio.local_files import display_path, natural_sort_key
 from orchestrator.yamlio.naming_rules import YAML_SUFFIXES, is_ignored, yaml_stem
-from orchestrator.yamlio.schema import SchemaReader
-from orchestrator.yamlio.yaml_loader import load_yaml
 
 INVENTORIES = "inventories"
 
@@ -93,6 +91,9 @@ def read_default_stage(root: Path) -> MarkedValue | None:
 
     Raises ``DefinitionError`` if that file cannot be read.
     """
+    from orchestrator.yamlio.schema import SchemaReader
+    from orchestrator.yamlio.yaml_loader import load_yaml
+
     for suffix in YAML_SUFFIXES:
         path = root / INVENTORIES / COMMON / f"stage{suffix}"
         if path.is_file():

@@ -10,9 +10,10 @@ If the project is not writable, both are in ``$XDG_STATE_HOME/orch/PROJECT``. Fo
 0700 and files 0600 whatever the umask is, because output may be confidential. A ``.orch`` that
 belongs to another user, or that others can write to, is refused.
 
-The newest 50 runs are kept, and 200 commands of the console. Each event is written (write(2),
-without fsync) before it is handled further, so no kill of orch, SIGKILL included, loses an event
-that it had received. See ``journal.RunJournal`` and ``run_history.last_run``.
+The newest runs are kept (``Stage.keep_runs``), and 200 commands of the console. Each event is
+written (write(2), without fsync) before it is handled further, so no kill of orch, SIGKILL
+included, loses an event that it had received. See ``journal.RunJournal`` and
+``run_history.last_run``.
 """
 
 from orchestrator.journal.journal import RunJournal

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from orchestrator.journal.host_log import HostLogWriter
-from orchestrator.journal.run_dirs import KEPT_RUNS, RUNS_FOLDER, make_run_folder, prune_runs
-from orchestrator.journal.run_history import EVENTS_FILE, mark_running
+from orchestrator.journal.run_dirs import RUNS_FOLDER, make_run_folder, prune_runs
+from orchestrator.journal.run_lock import EVENTS_FILE, mark_running
 from orchestrator.model import step_number
 from orchestrator.model.event import (
     RunEvent,
@@ -21,6 +21,7 @@ from orchestrator.model.event import (
     StepStarted,
     TransferProgress,
 )
+from orchestrator.model.host import KEPT_RUNS
 from orchestrator.model.step_result import HostSummary, StepResult
 from orchestrator.model.text_encoding import dump_json
 
@@ -137,7 +138,7 @@ class RunJournal:
             self._report_error(error)
         self._logs, self._events = None, -1
         if self.folder is not None:
-            prune_runs(self.folder.parent, self._keep)
+            prune_runs(self.folder.parent, self._keep, self.folder)
 
     def _try_write(self, keep: Callable[[_E], None], event: _E) -> None:
         """Write the event to one file; on an error, the other files can still be written."""

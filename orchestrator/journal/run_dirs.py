@@ -15,10 +15,10 @@ import msgspec
 from msgspec import Struct, field
 
 from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
+from orchestrator.journal.run_lock import lock_ended_run
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.yamlio.local_files import display_path
 
-KEPT_RUNS = 50
 KEPT_COMMANDS = 200
 STATE_FOLDER = ".orch"
 """The name of orch's folder in a project."""
@@ -175,17 +175,39 @@ def run_parents(root: Path, environ: Mapping[str, str], parent: str = RUNS_FOLDE
     return found
 
 
-def prune_runs(runs: Path, keep: int = KEPT_RUNS) -> None:
-    """Remove all but the newest runs, except unfinished ones younger than a day."""
-    old = list_runs([runs])[keep:]
+def prune_runs(runs: Path, keep: int, own: Path | None = None) -> None:
+    """Remove all but the newest runs.
+
+    Runs in progress, unfinished ones younger than a day, and ``own`` are not removed.
+    """
+    old = [folder for folder in _runs_beyond(runs, keep) if folder != own]
     if not old:
         return
     import shutil  # loads all compression modules: only if there is something to remove
 
     for folder in old:
+        with lock_ended_run(folder) as is_ended:
+            record = read_record(folder) if is_ended else None
+            is_finished = record is not None and record.rows is not None
+            if is_ended and (is_finished or not _is_recent(folder.name)):
+                shutil.rmtree(folder, ignore_errors=True)  # another orch may be removing it
+
+
+def _runs_beyond(runs: Path, keep: int) -> list[Path]:
+    """Return all runs but the newest; those of the same second are ordered by their start time."""
+    folders = list_runs([runs])
+    if len(folders) <= keep:
+        return []
+
+    def started(folder: Path) -> float:
         record = read_record(folder)
-        if (record is not None and record.rows is not None) or not _is_recent(folder.name):
-            shutil.rmtree(folder, ignore_errors=True)  # another orch may be removing it
+        return record.started if record is not None else 0.0
+
+    second = folders[keep].name[:14]
+    same = [folder for folder in folders if folder.name[:14] == second]
+    first = folders.index(same[0])
+    same.sort(key=started, reverse=True)
+    return [*same[keep - first :], *folders[first + len(same) :]]
 
 
 def _make_below(runs: Path, run: str) -> Path:

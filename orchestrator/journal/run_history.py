@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,18 +11,18 @@ import msgspec
 from msgspec import Struct, field
 
 from orchestrator.journal.run_dirs import (
-    KEPT_RUNS,
     RunRecord,
     check_readable,
     list_runs,
     read_record,
     run_parents,
 )
+from orchestrator.journal.run_lock import EVENTS_FILE, is_running
 from orchestrator.model.event import RunStarted
 from orchestrator.model.step_result import Status
 
 _RUNS_FOR_ESTIMATE = 5
-EVENTS_FILE = "events.jsonl"
+_RUNS_TO_SEARCH = 50
 _BAD_STATUSES = frozenset(status.value for status in Status if status.is_failure)
 _HostPart: TypeAlias = "tuple[str | None, str]"
 """An app (None in a run without apps) on a host."""
@@ -90,7 +88,7 @@ def expected_seconds(root: Path, environ: Mapping[str, str], began: RunStarted) 
     of the stage.
     """
     durations: list[float] = []
-    for folder in list_runs(run_parents(root, environ))[:KEPT_RUNS]:
+    for folder in list_runs(run_parents(root, environ))[:_RUNS_TO_SEARCH]:
         record = read_record(folder)
         if (
             record is not None
@@ -104,33 +102,6 @@ def expected_seconds(root: Path, environ: Mapping[str, str], began: RunStarted) 
             if len(durations) == _RUNS_FOR_ESTIMATE:
                 break
     return sorted(durations)[len(durations) // 2] if durations else None
-
-
-def mark_running(events: int) -> None:
-    """Lock the events file to mark its run as in progress.
-
-    The lock (flock(2)) ends when the file is closed, by orch or because orch is killed. On a file
-    system without such locks, a run in progress looks like a killed one.
-    """
-    with suppress(OSError):
-        fcntl.flock(events, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def is_running(events: Path) -> bool:
-    """Return True if the run with this events file is in progress."""
-    try:
-        file = os.open(events, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(file)
-    return False
 
 
 def runs_newest_first(folders: Iterable[Path]) -> Iterator[tuple[Path, RunRecord]]:

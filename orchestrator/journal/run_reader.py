@@ -25,7 +25,8 @@ from orchestrator.journal.run_dirs import (
     list_runs,
     run_parents,
 )
-from orchestrator.journal.run_history import EVENTS_FILE, is_running, runs_newest_first
+from orchestrator.journal.run_history import runs_newest_first
+from orchestrator.journal.run_lock import EVENTS_FILE, is_running
 from orchestrator.model.event import (
     ConnectFinished,
     HostFinished,

@@ -119,8 +119,16 @@ class App(Struct, frozen=True):
         return self.roles is None or any(role in self.roles for role in host.roles)
 
 
+KEPT_RUNS = 50
+"""The number of runs that a project keeps, unless it has a setting."""
+
+
 class Stage(Struct, frozen=True):
-    """One complete environment. ``notes`` are warnings for ``orch lint``."""
+    """One complete environment.
+
+    ``notes`` are warnings for ``orch lint``; ``keep_runs`` is the number of runs of all stages that
+    are kept.
+    """
 
     name: str
     path: str
@@ -130,6 +138,7 @@ class Stage(Struct, frozen=True):
     protected: bool = False
     notes: tuple[tuple[str, SourcePosition], ...] = ()
     apps: Mapping[str, App] = field(default_factory=dict)
+    keep_runs: int = KEPT_RUNS
 
 
 TEXT_FACTS: Mapping[str, str] = {

@@ -86,6 +86,13 @@ def test_history_selects_runs(recorded: OrchProject, words: tuple[str, ...], cou
     assert len(history(recorded, *words)) == count
 
 
+def test_as_many_runs_are_kept_as_the_project_says(recorded: OrchProject) -> None:
+    before = [run["run"] for run in history(recorded)]
+    recorded.write({"inventories/common/stage.yml": "keep_runs: 2\n"})
+    recorded.orch("-s", "dev", "run", "t")
+    assert [run["run"] for run in history(recorded)][1:] == before[:1]
+
+
 def test_show_is_the_end_of_the_run_with_its_steps_and_outputs(recorded: OrchProject) -> None:
     shown = recorded.orch("show").out
     assert "\n✔ t › greet  web[1-2]  changed" in shown

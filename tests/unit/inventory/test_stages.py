@@ -111,8 +111,23 @@ def test_the_default_stage_stands_in_common_and_need_not_exist_until_used(tmp_pa
     assert load_stage(tmp_path, "dev").name == "dev"
 
 
-def test_the_default_stage_in_a_stage_is_told_to_move(tmp_path: Path) -> None:
-    write_inventory(tmp_path, {"dev/stage.yml": "default_stage: dev"})
+def test_the_number_of_kept_runs_stands_in_common(tmp_path: Path) -> None:
+    write_inventory(tmp_path, {"dev/": ""})
+    assert load_stage(tmp_path, "dev").keep_runs == 50
+    write_inventory(tmp_path, {"common/stage.yml": "keep_runs: 500\n"})
+    assert load_stage(tmp_path, "dev").keep_runs == 500
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", "true"])
+def test_a_number_of_kept_runs_below_one_is_an_error(tmp_path: Path, value: str) -> None:
+    write_inventory(tmp_path, {"dev/": "", "common/stage.yml": f"keep_runs: {value}\n"})
+    with pytest.raises(DefinitionError, match="keep_runs must be"):
+        load_stage(tmp_path, "dev")
+
+
+@pytest.mark.parametrize("line", ["default_stage: dev", "keep_runs: 9"])
+def test_a_setting_of_all_stages_in_one_stage_is_told_to_move(tmp_path: Path, line: str) -> None:
+    write_inventory(tmp_path, {"dev/stage.yml": line})
     with pytest.raises(DefinitionError) as caught:
         load_stage(tmp_path, "dev")
     assert caught.value.diagnostics[0].hint == "move it to inventories/common/stage.yml"

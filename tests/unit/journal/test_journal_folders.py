@@ -3,6 +3,7 @@ import time
 from pathlib import Path
 
 from orchestrator.journal.run_dirs import make_run_folder, prune_runs, run_parents
+from orchestrator.journal.run_lock import mark_running
 from tests.support.journal_events import RUN
 
 
@@ -70,3 +71,39 @@ def test_a_run_that_may_still_be_going_on_is_not_removed(tmp_path: Path) -> None
     keep_run(tmp_path, f"{now}-cccc", a="ok")
     prune_runs(tmp_path, 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{now}-aaaa", f"{now}-cccc"]
+
+
+def test_a_run_in_progress_is_kept_however_old_it_is(tmp_path: Path) -> None:
+    old, resumed, newest = (f"2020010{day}000000-aaaa" for day in (1, 2, 3))
+    keep_run(tmp_path, old)
+    keep_run(tmp_path, resumed, a="failed")
+    keep_run(tmp_path, newest, a="ok")
+    with (
+        (tmp_path / old / "events.jsonl").open("w") as one,
+        (tmp_path / resumed / "events.jsonl").open("w") as other,
+    ):
+        mark_running(one.fileno())
+        mark_running(other.fileno())
+        prune_runs(tmp_path, 1)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [old, resumed, newest]
+    prune_runs(tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == [newest]
+
+
+def test_the_run_that_removes_others_is_kept(tmp_path: Path) -> None:
+    for day in (1, 2, 3):
+        keep_run(tmp_path, f"2020010{day}000000-aaaa", a="ok")
+    own = tmp_path / "20200101000000-aaaa"
+    prune_runs(tmp_path, 1, own)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [own.name, "20200103000000-aaaa"]
+
+
+def test_of_runs_of_one_second_those_that_began_last_are_kept(tmp_path: Path) -> None:
+    for started, end in enumerate("cadb"):
+        folder = tmp_path / f"20200101000000-{end}"
+        folder.mkdir()
+        record = {"started": started, "rows": []}
+        (folder / "run.json").write_text(json.dumps(record))
+    keep_run(tmp_path, "20200101000001-a", a="ok")
+    prune_runs(tmp_path, 3)
+    assert sorted(path.name[13:] for path in tmp_path.iterdir()) == ["0-b", "0-d", "1-a"]
