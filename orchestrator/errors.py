@@ -114,6 +114,14 @@ class SourcePosition(Struct, frozen=True, order=True):
         """Return ``path:line:column``, or only the path if the line is 0."""
         return f"{self.path}:{self.line}:{self.column}" if self.line else self.path
 
+    @classmethod
+    def parse(cls, text: str) -> SourcePosition:
+        """Return the position of a text that ``str`` returned for it."""
+        path, *place = text.rsplit(":", 2)
+        if len(place) == 2 and all(each.isascii() and each.isdigit() for each in place):
+            return cls(path, *map(int, place))
+        return cls(text)
+
     def position_inside(self, line: int, column: int) -> SourcePosition:
         """Return the position of a character in the YAML scalar that starts here.
 

@@ -257,12 +257,16 @@ def search_command(
 @click.command("report", short_help="Write a report of a recorded run.")
 @options.directory_option
 @click.argument("run", default="last", shell_complete=completion.complete_runs)
+@click.option("--html", metavar="FILE", help="A web page in one file, which needs no network.")
 @click.option("--junit", metavar="FILE", help="JUnit XML: a case for each host and step.")
 @click.option("--markdown", metavar="FILE", help="Markdown, for the summary of a CI job.")
-def report_command(directory: str | None, run: str, junit: str | None, markdown: str | None) -> int:
+def report_command(
+    directory: str | None, run: str, html: str | None, junit: str | None, markdown: str | None
+) -> int:
     """Write reports of a recorded run: the last one if RUN is omitted. `-` is standard output.
 
     \b
+      orch report --html run.html
       orch report --junit orch.xml
       orch report last --markdown - >>"$GITHUB_STEP_SUMMARY"
     """
@@ -270,9 +274,10 @@ def report_command(directory: str | None, run: str, junit: str | None, markdown:
     from orchestrator.commands.reports import write_reports
     from orchestrator.journal.run_reader import find_run
 
-    files = {kind: file for kind, file in (("junit", junit), ("markdown", markdown)) if file}
+    named = {"html": html, "junit": junit, "markdown": markdown}
+    files = {kind: file for kind, file in named.items() if file}
     if not files:
-        raise click.UsageError("name a file: --junit FILE or --markdown FILE")
+        raise click.UsageError("name a file: --html FILE, --junit FILE or --markdown FILE")
     recorded = find_run(resolve_project_root(directory), os.environ, run)
     write_reports(recorded, files, sys.stdout)
     return ExitCode.OK

@@ -358,7 +358,7 @@ def run_options(command: F) -> F:
                 "reports",
                 multiple=True,
                 metavar="KIND=FILE,…",
-                help="Write a report at the end: junit=FILE, markdown=FILE.",
+                help="Write a report at the end: html=FILE, junit=FILE, markdown=FILE.",
             ),
             click.option(
                 "--exit-code",

@@ -494,6 +494,8 @@ def _event_tables() -> Iterator[ReferenceTable]:
         ignored=True,
         changes=(StateChange("a", None, "b"),),
         diff="x",
+        attempts=2,
+        position="x",
     )
     end = event.StepFinished(0, None, "", step=1, name="", host="", outcome=full)
     short_end = replace(end, outcome=StepResult(Status.OK))

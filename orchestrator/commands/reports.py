@@ -6,15 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
+import msgspec
+
 from orchestrator.errors import Diagnostic, UsageError
 from orchestrator.journal.run_reader import RecordedRun, read_events
 from orchestrator.model.event import RunEvent
+from orchestrator.output.report_html import RunInfo, html_report
 from orchestrator.output.report_junit import junit_report
 from orchestrator.output.report_markdown import markdown_report
 
-REPORTS: Mapping[str, Callable[[Sequence[RunEvent]], str]] = {
-    "junit": junit_report,
-    "markdown": markdown_report,
+REPORTS: Mapping[str, Callable[[Sequence[RunEvent], RunInfo], str]] = {
+    "html": html_report,
+    "junit": lambda events, _: junit_report(events),
+    "markdown": lambda events, _: markdown_report(events),
 }
 """The kinds of reports, with the functions that make them."""
 
@@ -28,7 +32,7 @@ def parse_reports(texts: Sequence[str]) -> dict[str, str]:
     for text in (part for each in texts for part in each.split(",")):
         kind, equals, file = text.partition("=")
         if not equals or not file or kind not in REPORTS:
-            hint = f"write KIND=FILE; the kinds are {' and '.join(REPORTS)}"
+            hint = f"write KIND=FILE; the kinds are {', '.join(REPORTS)}"
             raise UsageError(Diagnostic(f"invalid report '{text}'", None, hint))
         if file != "-" and (Path(file).is_dir() or not Path(file).parent.is_dir()):
             raise _unwritable(file, "it is a folder, or its folder does not exist")
@@ -47,8 +51,9 @@ def write_reports(run: RecordedRun, files: Mapping[str, str], stdout: TextIO) ->
     Raises UsageError if a file cannot be written.
     """
     events = list(read_events(run))
+    info = _run_info(run)
     for kind, file in files.items():
-        text = REPORTS[kind](events)
+        text = REPORTS[kind](events, info)
         if file == "-":
             stdout.write(text)
             continue
@@ -60,3 +65,25 @@ def write_reports(run: RecordedRun, files: Mapping[str, str], stdout: TextIO) ->
         except OSError as error:
             new.unlink(missing_ok=True)
             raise _unwritable(file, error.strerror or str(error)) from None
+
+
+def _run_info(run: RecordedRun) -> RunInfo:
+    record = run.record
+    return RunInfo(
+        state=run.state,
+        user=record.user,
+        version=record.version,
+        commit=record.commit,
+        is_dirty=record.is_dirty,
+        argv=record.argv,
+        plan=_plan_text(run.folder),
+    )
+
+
+def _plan_text(folder: Path) -> str:
+    """Return the text of the plan in the run's record, or '' if it has none."""
+    try:
+        plan = msgspec.json.decode((folder / "run.json").read_bytes()).get("plan", "")
+    except (OSError, AttributeError, msgspec.MsgspecError):
+        return ""
+    return plan if isinstance(plan, str) else ""

@@ -214,6 +214,8 @@ class StepRecorder:
         if self._announced_step is not step:
             self._announce_step(step)
         self._running_step = self._announced_step = None
+        if outcome.status.is_failure:
+            outcome = replace(outcome, position=str(step.mark))
         if outcome.status in (Status.LOST, Status.CANCELLED):
             self.state.is_stopped = True
         elif outcome.status.is_failure:

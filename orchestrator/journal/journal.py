@@ -36,7 +36,7 @@ def event_record(event: RunEvent) -> dict[str, Any]:
     """Return the event as plain data: ``event`` is its name in snake_case, then its fields.
 
     A result has the fields status, exit_status, seconds, reason, ignored, and the sizes of its
-    output in bytes; also changes, diff and attempts, unless they are empty (or 1).
+    output in bytes; also changes, diff, attempts and position, unless they are empty (or 1).
     """
     found: dict[str, Any] = {"event": _EVENT_NAMES[type(event).__name__]}
     for name in _EVENT_FIELDS[type(event).__name__]:
@@ -67,6 +67,7 @@ def _result_record(outcome: StepResult) -> dict[str, Any]:
         ],
         "diff": outcome.diff[:MAX_DIFF_CHARS],
         "attempts": outcome.attempts if outcome.attempts > 1 else 0,
+        "position": outcome.position,
     }
     return {name: value for name, value in extra.items() if value} | {
         "status": outcome.status.value,

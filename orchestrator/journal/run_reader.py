@@ -233,6 +233,7 @@ def _result(data: dict[str, Any]) -> StepResult:
         changes=msgspec.convert(data.get("changes", ()), tuple[StateChange, ...]),
         diff=data.get("diff", ""),
         attempts=data.get("attempts", 1),
+        position=data.get("position", ""),
     )
 
 

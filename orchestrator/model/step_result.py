@@ -86,7 +86,8 @@ class StepResult(Struct, frozen=True):
     ``exit_status`` is None if no process exited by itself (skipped, lost, …). ``changes`` are the
     states that a module changed, or would change; ``diff`` is a unified diff of the contents that
     it replaced, or would replace. ``folder`` is the folder in which a command line ended, if it was
-    asked to report it. ``attempts`` is how often the step was run (`retries`).
+    asked to report it. ``attempts`` is how often the step was run (`retries`). ``position`` is
+    where a failed step is written, as ``FILE:LINE:COLUMN``; it is '' for others.
     """
 
     status: Status
@@ -100,6 +101,7 @@ class StepResult(Struct, frozen=True):
     diff: str = ""
     folder: WorkingFolder | None = None
     attempts: int = 1
+    position: str = ""
 
 
 class HostSummary(Struct, frozen=True):

@@ -62,6 +62,7 @@ FIELD_HELP: Mapping[str, str] = {
     "attempts": "How often the step was run, if that is more than once",
     "changes": "The states that differ: objects of `key`, `before` and `after`",
     "diff": "The changed content as a unified diff",
+    "position": "Where a failed step is written: file, line and column",
     "text": "The warning",
     "traceback": "The traceback of the bug",
     "exit_code": "The exit code of orch",
@@ -118,8 +119,8 @@ def event_to_json(event: RunEvent) -> Mapping[str, Any]:
 def _result_json(outcome: StepResult) -> dict[str, Any]:
     """Return a result as plain data.
 
-    ``reason``, ``ignored``, ``stdout_dropped`` and ``stderr_dropped`` (bytes), ``changes`` and
-    ``diff`` are left out if empty, ``attempts`` if 1.
+    ``reason``, ``ignored``, ``stdout_dropped`` and ``stderr_dropped`` (bytes), ``changes``,
+    ``diff`` and ``position`` are left out if empty, ``attempts`` if 1.
     """
     found: dict[str, Any] = {
         "status": outcome.status.value,
@@ -139,6 +140,7 @@ def _result_json(outcome: StepResult) -> dict[str, Any]:
             for change in outcome.changes
         ],
         "diff": outcome.diff,
+        "position": outcome.position,
     }
     return found | {key: value for key, value in extra.items() if value}
 

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 from msgspec import Struct, field
 
+from orchestrator.errors import SourcePosition
 from orchestrator.model.event import HostFinished, RunEvent, RunStarted, StepFinished
 from orchestrator.model.sanitize import sanitize_output, to_one_line
 from orchestrator.model.step_number import number_parts
@@ -107,7 +108,13 @@ def _add_case(suite: ElementTree.Element, task: str, case: _Case) -> None:
         failure = ElementTree.SubElement(
             element, "failure", message=message, type=_xml_text(worst.status.value)
         )
-        failure.text = _output_text([worst.stderr])
+        position = _xml_text(to_one_line(worst.position))
+        if position:
+            place = SourcePosition.parse(position)
+            element.set("file", place.path)
+            element.set("line", str(place.line))
+        said = _output_text([worst.stderr])
+        failure.text = "\n".join(filter(None, (f"at {position}" if position else "", said)))
     for tag, outputs in (
         ("system-out", [result.stdout for result in case.results]),
         ("system-err", [result.stderr for result in case.results]),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
+from typing import TypeAlias
 
 from orchestrator.model.event import RunEvent, RunFinished, RunStarted, StepFinished
 from orchestrator.model.host_folding import fold_hostnames, message_frame
@@ -15,6 +16,7 @@ from orchestrator.output.summary import summary_line
 
 _MAX_CHANGED_STEPS = 100
 _MAX_STDERR_LINES = 20
+_HostPart: TypeAlias = "tuple[str, str | None]"
 
 
 def markdown_report(events: Iterable[RunEvent]) -> str:
@@ -22,6 +24,7 @@ def markdown_report(events: Iterable[RunEvent]) -> str:
     began: RunStarted | None = None
     ended: RunFinished | None = None
     changed: dict[tuple[str | None, str, int], StepResults] = {}
+    positions: dict[_HostPart, str] = {}
     for event in events:
         match event:
             case RunStarted():
@@ -30,12 +33,14 @@ def markdown_report(events: Iterable[RunEvent]) -> str:
                 key = (event.app, event.task, event.step)
                 step = changed.setdefault(key, StepResults(event.app, event.task))
                 step.add(event.host, event.outcome, event.name)
+            case StepFinished() if event.outcome.position:
+                positions[event.host, event.app] = event.outcome.position
             case RunFinished():
                 ended = event
     order = {host: place for place, host in enumerate(began.hosts)} if began else {}
     lines = [*_heading_lines(began, ended)]
     if ended is not None:
-        lines += _failure_lines(ended.rows)
+        lines += _failure_lines(ended.rows, positions)
     lines += _change_lines(list(changed.values()), order)
     if ended is not None:
         lines += _row_lines(ended.rows)
@@ -54,11 +59,14 @@ def _heading_lines(began: RunStarted | None, ended: RunFinished | None) -> Itera
         yield ""
 
 
-def _failure_lines(rows: Iterable[HostSummary]) -> Iterator[str]:
+def _failure_lines(
+    rows: Iterable[HostSummary], positions: Mapping[_HostPart, str]
+) -> Iterator[str]:
     groups: dict[object, list[HostSummary]] = {}
     for row in rows:
         if row.status.is_failure:
-            key = (row.app, row.status, message_frame(row.reason, row.host), row.stderr)
+            reason, position = message_frame(row.reason, row.host), positions.get(_part(row))
+            key = (row.app, row.status, reason, row.stderr, position)
             groups.setdefault(key, []).append(row)
     if groups:
         yield from ("### Failed", "")
@@ -66,12 +74,18 @@ def _failure_lines(rows: Iterable[HostSummary]) -> Iterator[str]:
         row = group[0]
         app = f" {_code(row.app)}" if row.app else ""
         hosts = _code(fold_hostnames(each.host for each in group))
-        yield f"- {hosts}{app} {status_text(row.status)}: {_text(row.reason)}"
+        position = positions.get(_part(row), "")
+        at = f" (at {_code(position)})" if position else ""
+        yield f"- {hosts}{app} {status_text(row.status)}: {_text(row.reason)}{at}"
         stderr = sanitize_output(row.stderr).rstrip().split("\n")[-_MAX_STDERR_LINES:]
         if any(stderr):
             yield f"  <pre>{'<br>'.join(escape(line, quote=False) for line in stderr)}</pre>"
     if groups:
         yield ""
+
+
+def _part(row: HostSummary) -> _HostPart:
+    return row.host, row.app
 
 
 def _change_lines(steps: list[StepResults], order: dict[str, int]) -> Iterator[str]:

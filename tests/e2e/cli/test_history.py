@@ -204,8 +204,11 @@ def test_search_finds_lines_of_output_in_any_case(recorded: OrchProject) -> None
 def test_reports_are_written_of_a_recorded_run_and_at_the_end_of_one(
     recorded: OrchProject,
 ) -> None:
-    assert recorded.orch("report", "--junit", "a.xml", "--markdown", "a.md").code == 0
+    words = ("--html", "a.html", "--junit", "a.xml", "--markdown", "a.md")
+    assert recorded.orch("report", *words).code == 0
     junit = (recorded.root / "a.xml").read_text()
+    assert "at tasks/t.yml:4:" in junit
+    assert "<title>dev: t</title>" in (recorded.root / "a.html").read_text()
     assert '<testcase name="web2: check it"' in junit
     assert 'failures="1"' in junit
     assert "`web2` failed" in (recorded.root / "a.md").read_text()

@@ -123,6 +123,10 @@ def test_no_artefact_of_a_run_shows_a_secret(one: OrchProject) -> None:
     plain = run_with_secret(one, "run", "t", "--diff", "-v")
     is_clean(plain.out + plain.err)
     assert "failed" in plain.out
+    for kind in ("--html", "--junit", "--markdown"):
+        report = one.orch("report", kind, "-").out
+        is_clean(report)
+        assert "‹db_password›" in report
 
 
 def test_a_check_tells_a_diff_without_the_secret(one: OrchProject) -> None:

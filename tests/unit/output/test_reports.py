@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
+import junitparser
 import pytest
 from msgspec.structs import replace
 
@@ -73,6 +74,55 @@ def test_junit_has_a_case_for_a_host_that_ended_without_a_failed_step() -> None:
     ]
 
 
+def parse_junit(*events: RunEvent) -> junitparser.JUnitXml:
+    """Read a report as programs read it, that have no knowledge of orch."""
+    text = junit_report([run_started("a", "b"), *events])
+    found = junitparser.JUnitXml.fromstring(text.encode())
+    assert isinstance(found, junitparser.JUnitXml)
+    return found
+
+
+def test_junitparser_reads_a_case_for_each_host_and_step_with_its_result_and_place() -> None:
+    failed = replace(FAILED, position="tasks/t.yml:7:5")
+    other = replace(step_finished("a", make_outcome(b"out\n")), task="second")
+    report = parse_junit(
+        *(step_finished("a", make_outcome(b"%d" % n), 200_000 + n) for n in range(3)),
+        step_finished("a", replace(failed, ignored=True), 3),
+        step_finished("b", failed, 3),
+        step_finished("b", StepResult(Status.SKIPPED, reason="when: x"), 4),
+        other,
+    )
+    assert (report.tests, report.failures, report.skipped, report.errors) == (5, 1, 2, 0)
+    first, second = report
+    kinds = [[type(each).__name__ for each in case.result] for case in first]
+    assert kinds == [[], ["Skipped"], ["Failure"], ["Skipped"]]
+    (failure,) = list(first)[2].result
+    assert failure.message == "failed: exit status 2"
+    assert failure.text == "at tasks/t.yml:7:5\ntar: <gone> & away\\x00"
+    assert [(case.name, case.classname) for case in second] == [("a: uname -a", "second.a")]
+    assert next(iter(second)).system_out == "out"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [bytes(range(256)), b"\xed\xa0\x80\xef\xbf\xbf", b"]]>\x1b[31m\r\n", "\U0010ffff".encode()],
+)
+def test_junitparser_reads_whatever_hosts_print(text: bytes) -> None:
+    name = text.decode("utf-8", "surrogateescape")
+    result = replace(FAILED, stdout=CapturedOutput(text), stderr=CapturedOutput(text), reason=name)
+    (suite,) = parse_junit(step_finished("a", result, name=name))
+    (case,) = suite
+    assert case.system_out
+    assert case.result[0].message.startswith("failed: ")
+
+
+def test_the_place_of_a_failed_step_is_an_attribute_of_its_case() -> None:
+    root = junit(step_finished("a", replace(FAILED, position="tasks/t.yml:7:5")))
+    case = root.find("testsuite/testcase")
+    assert case is not None
+    assert (case.get("file"), case.get("line")) == ("tasks/t.yml", "7")
+
+
 @pytest.mark.parametrize("text", [b"\xff\x00\x0b", "\ufffe\ud7ff\U0001f600".encode(), b"]]>&"])
 def test_junit_is_xml_whatever_hosts_print(text: bytes) -> None:
     root = junit(step_finished("a", replace(FAILED, stdout=CapturedOutput(text))))
@@ -89,10 +139,11 @@ def test_markdown_lists_failures_changes_and_hosts_worst_first() -> None:
         make_row("a", Status.CHANGED),
         make_row("b", Status.FAILED, "exit 1", "one\n<two>\n"),
     )
-    events = [run_started("a", "b"), changed("b"), changed("a"), run_finished(*rows)]
+    failed = step_finished("b", replace(FAILED, position="tasks/t.yml:7:5"), 2)
+    events = [run_started("a", "b"), changed("b"), changed("a"), failed, run_finished(*rows)]
     lines = markdown_report(events).splitlines()
     assert lines[0] == "## dev: uname"
-    assert "- `b` failed: exit 1" in lines
+    assert "- `b` failed: exit 1 (at `tasks/t.yml:7:5`)" in lines
     assert "  <pre>one<br>&lt;two&gt;</pre>" in lines
     assert "- uname › uname -a on `a,b`: a: b → c\\|d" in lines
     assert [line.split(" | ")[0] for line in lines[-2:]] == ["| `b`", "| `a`"]
