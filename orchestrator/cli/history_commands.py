@@ -279,7 +279,7 @@ def report_command(
     if not files:
         raise click.UsageError("name a file: --html FILE, --junit FILE or --markdown FILE")
     recorded = find_run(resolve_project_root(directory), os.environ, run)
-    write_reports(recorded, files, sys.stdout)
+    write_reports(recorded, files, sys.stdout, os.environ)
     return ExitCode.OK
 
 

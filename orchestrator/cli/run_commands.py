@@ -70,7 +70,7 @@ def run_command(
         )
     plan = plan_tasks(context, task_requests, plan_options(command_options), os.environ)
     again = rerun_command(context, command_options, ("run",), words)
-    return run_planned(context, plan, command_options, again)
+    return run_planned(context, plan, command_options, again, for_ci=True)
 
 
 @click.command(
@@ -322,16 +322,23 @@ def load_command_context(command_options: CommandOptions, example: str) -> Proje
 
 
 def run_planned(
-    context: ProjectContext, plan: Plan, command_options: CommandOptions, rerun: str = ""
+    context: ProjectContext,
+    plan: Plan,
+    command_options: CommandOptions,
+    rerun: str = "",
+    *,
+    for_ci: bool = False,
 ) -> int:
     """Run a plan, ask what has to be asked, and return the exit code.
 
     ``rerun`` is the command that runs it again on the hosts that failed, to be shown if some do.
-    Raises UsageError.
+    ``for_ci``: on a CI server, group the lines of each task, and write a summary of the job. Raises
+    UsageError.
     """
     from orchestrator.cli.tty_prompt import TtyPrompter
     from orchestrator.commands.run_plan import UserInterface, run_plan
     from orchestrator.journal import expected_seconds
+    from orchestrator.output.ci_log import job_summary_file
     from orchestrator.output.display_options import DisplayOptions, OutputMode
     from orchestrator.output.sinks import choose_sinks
     from orchestrator.output.terminal_lock import TerminalLock
@@ -352,6 +359,7 @@ def run_planned(
             mode=None if output is None else OutputMode(output),
             diff=command_options.diff,
             diff_hosts=command_options.diff_hosts,
+            groups=for_ci,
             rerun=rerun,
         ),
         stdout=sys.stdout,
@@ -376,11 +384,17 @@ def run_planned(
         user_interface=UserInterface(terminal.prompt_function(), on_abort),
         ssh_config=command_options.ssh_config,
     )
+    if for_ci and job_summary_file(os.environ):
+        from orchestrator.commands.reports import append_job_summary
+
+        append_job_summary(context.root, os.environ, plan.run_id, sys.stderr)
     if reports:
         from orchestrator.commands.reports import write_reports
         from orchestrator.journal.run_reader import find_run
 
-        write_reports(find_run(context.root, os.environ, plan.run_id), reports, sys.stdout)
+        write_reports(
+            find_run(context.root, os.environ, plan.run_id), reports, sys.stdout, os.environ
+        )
     return code
 
 

@@ -546,6 +546,12 @@ ENVIRONMENT_HELP: Mapping[str, str] = {
     "`~/.local/state`",
     "NO_COLOR": "If it is not empty: no colors and no live display (https://no-color.org)",
     "CI": "If it is set and not 0 or false: no live display",
+    "GITHUB_ACTIONS": "If it is true: `run` shows its tasks as groups, annotates failures and "
+    "writes a summary of the job, and no output of a host is taken as a command",
+    "GITHUB_STEP_SUMMARY": "With GITHUB_ACTIONS: the file of the summary",
+    "GITHUB_WORKSPACE": "With GITHUB_ACTIONS: the folder from which the files of annotations count",
+    "GITLAB_CI": "If it is true: `run` shows its tasks as collapsed sections",
+    "ORCH_CI": "If it is 0 or false: no groups, annotations and summaries of CI servers",
     "TERM": "If it is empty or dumb: no live display",
     "COLUMNS": "The width of the output if it is not a terminal",
 }

@@ -8,9 +8,12 @@ from typing import TextIO
 
 import msgspec
 
-from orchestrator.errors import Diagnostic, UsageError
-from orchestrator.journal.run_reader import RecordedRun, read_events
+from orchestrator.errors import Diagnostic, OrchError, UsageError
+from orchestrator.journal.run_reader import RecordedRun, find_run, read_events
 from orchestrator.model.event import RunEvent
+from orchestrator.model.sanitize import to_one_line
+from orchestrator.output.ci_log import job_summary_file
+from orchestrator.output.console import YELLOW, open_console
 from orchestrator.output.report_html import RunInfo, html_report
 from orchestrator.output.report_junit import junit_report
 from orchestrator.output.report_markdown import markdown_report
@@ -21,6 +24,11 @@ REPORTS: Mapping[str, Callable[[Sequence[RunEvent], RunInfo], str]] = {
     "markdown": lambda events, _: markdown_report(events),
 }
 """The kinds of reports, with the functions that make them."""
+MAX_SUMMARY_BYTES = 1024 * 1024
+"""The size of a step's summary that GitHub accepts.
+
+Source: https://docs.github.com/en/actions/reference/workflow-commands-for-github-actions
+"""
 
 
 def parse_reports(texts: Sequence[str]) -> dict[str, str]:
@@ -45,7 +53,9 @@ def _unwritable(file: str, why: str) -> UsageError:
     return UsageError(Diagnostic(message, None, "name a file in a folder that exists"))
 
 
-def write_reports(run: RecordedRun, files: Mapping[str, str], stdout: TextIO) -> None:
+def write_reports(
+    run: RecordedRun, files: Mapping[str, str], stdout: TextIO, environ: Mapping[str, str]
+) -> None:
     """Write reports to files by their kind; ``-`` is stdout. A file is replaced as a whole.
 
     Raises UsageError if a file cannot be written.
@@ -55,7 +65,7 @@ def write_reports(run: RecordedRun, files: Mapping[str, str], stdout: TextIO) ->
     for kind, file in files.items():
         text = REPORTS[kind](events, info)
         if file == "-":
-            stdout.write(text)
+            open_console(stdout, environ).write(text)
             continue
         path = Path(file)
         new = path.with_name(f".{path.name}.new")
@@ -65,6 +75,43 @@ def write_reports(run: RecordedRun, files: Mapping[str, str], stdout: TextIO) ->
         except OSError as error:
             new.unlink(missing_ok=True)
             raise _unwritable(file, error.strerror or str(error)) from None
+
+
+def append_job_summary(root: Path, environ: Mapping[str, str], run: str, stderr: TextIO) -> None:
+    """Append the run as Markdown to the summary of a job of GitHub Actions.
+
+    If that is not possible, a warning is printed: the run has its result.
+    """
+    file = Path(job_summary_file(environ))
+    try:
+        size = file.stat().st_size if file.exists() else 0
+        events = read_events(find_run(root, environ, run), outputs=False)
+        text = shorten_summary(markdown_report(events), MAX_SUMMARY_BYTES - size)
+        with file.open("a", encoding="utf-8", errors="backslashreplace") as summary:
+            summary.write(text)
+        return
+    except OrchError as error:
+        why = error.diagnostics[0].message
+    except OSError as error:
+        why = error.strerror or str(error)
+    out = open_console(stderr, environ)
+    out.lines(
+        [out.paint(f"warning: the job has no summary of the run: {to_one_line(why)}", YELLOW)]
+    )
+
+
+def shorten_summary(text: str, limit: int) -> str:
+    """Return Markdown of at most ``limit`` bytes, cut between lines with a note, or ''."""
+    if len(text.encode("utf-8", "backslashreplace")) <= limit:
+        return text
+    note = "\n_The summary is too long and was cut: `orch report` has all of it._\n"
+    kept, size = "", len(note)
+    for line in text.splitlines(keepends=True):
+        size += len(line.encode("utf-8", "backslashreplace"))
+        if size > limit:
+            break
+        kept += line
+    return kept + note if kept else ""
 
 
 def _run_info(run: RecordedRun) -> RunInfo:

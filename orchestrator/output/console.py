@@ -8,6 +8,7 @@ from typing import TextIO
 
 from orchestrator.model.step_result import Status
 from orchestrator.model.text_encoding import escape_bytes
+from orchestrator.output.ci_log import defuse_commands, reads_commands
 
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 
@@ -15,14 +16,22 @@ BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 class TextConsole:
     """A text stream that lines are written to and flushed.
 
-    ``width`` is the number of columns, or None for lines of any length. If nothing can be written
-    (closed pipe, full disk), ``lines`` raises OSError once; later calls silently write nothing, so
-    that a run can continue to emit events until it has ended properly.
+    ``width`` is the number of columns, or None for lines of any length. With ``defuses``, no line
+    is a command of a CI server, but for those of ``command``. If nothing can be written (closed
+    pipe, full disk), the methods raise OSError once; later calls silently write nothing, so that a
+    run can continue to emit events until it has ended properly.
     """
 
-    def __init__(self, stream: TextIO, *, colour: bool = False, width: int | None = None) -> None:
-        self._stream = stream
-        self._gone = False
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        colour: bool = False,
+        width: int | None = None,
+        defuses: bool = False,
+    ) -> None:
+        self.stream = stream
+        self._gone, self._defuses = False, defuses
         self.colour, self.width = colour, width
 
     def lines(self, lines: Iterable[str]) -> None:
@@ -31,11 +40,18 @@ class TextConsole:
 
     def write(self, text: str) -> None:
         """Write the text and flush."""
+        self._write(defuse_commands(text) if self._defuses else text)
+
+    def command(self, line: str) -> None:
+        """Write a line that is a command of a CI server, and flush."""
+        self._write(f"{line}\n")
+
+    def _write(self, text: str) -> None:
         if self._gone or not text:
             return
         try:
-            self._stream.write(self.encodable(text))
-            self._stream.flush()
+            self.stream.write(self.encodable(text))
+            self.stream.flush()
         except OSError:
             self._gone = True
             raise
@@ -46,14 +62,17 @@ class TextConsole:
 
     def encodable(self, text: str) -> str:
         """Return the text with what the stream cannot encode replaced by a question mark."""
-        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        encoding = getattr(self.stream, "encoding", None) or "utf-8"
         return escape_bytes(text).encode(encoding, "replace").decode(encoding)
 
 
 def open_console(stream: TextIO, environ: Mapping[str, str]) -> TextConsole:
     """Return a console with the stream's width (``COLUMNS`` first), and with colour if possible."""
     return TextConsole(
-        stream, colour=supports_live_output(stream, environ), width=_width(stream, environ)
+        stream,
+        colour=supports_live_output(stream, environ),
+        width=_width(stream, environ),
+        defuses=reads_commands(environ),
     )
 
 

@@ -32,7 +32,9 @@ class DisplayOptions(Struct, frozen=True):
     ``verbose``: 0 is the default, 1 adds steps, 2 everything, -1 only errors and warnings.
     ``mode``: None is `live` on a terminal, and `lines` elsewhere. ``diff``: show what was changed,
     not only what would be changed. ``diff_hosts``: show how the outputs of hosts differ from the
-    most common one. ``rerun`` is the command that runs the same again on the hosts that failed.
+    most common one. ``groups``: in the log of a CI server, show the tasks as groups of lines, and
+    annotate what failed, unless ``mode`` is set. ``rerun`` is the command that runs the same again
+    on the hosts that failed.
     """
 
     json: bool = False
@@ -40,4 +42,5 @@ class DisplayOptions(Struct, frozen=True):
     mode: OutputMode | None = None
     diff: bool = False
     diff_hosts: bool = False
+    groups: bool = False
     rerun: str = ""

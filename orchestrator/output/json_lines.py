@@ -82,7 +82,8 @@ class JsonLinesSink:
 
     def __call__(self, event: RunEvent) -> None:
         if not isinstance(event, StepOutput | TransferProgress):
-            self._out.lines([dump_json(event_to_json(event))])
+            line = dump_json(event_to_json(event))
+            self._out.lines([line.replace("##[", r"#\u0023[")])  # a command of GitHub Actions
 
     def close(self) -> None:
         """Do nothing: there is nothing to close."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 from orchestrator.model.event import EventSink, RunEvent, RunStarted
+from orchestrator.output.ci_log import CiServer, GroupMarkers, ci_server
 from orchestrator.output.console import TextConsole, open_console, supports_live_output
 from orchestrator.output.display_options import DisplayOptions, OutputMode
 from orchestrator.output.terminal_lock import TerminalLock
@@ -69,9 +72,10 @@ def choose_sinks(
 ) -> EventSink:
     """Return the sink of a run: JSON lines, a live view with results, or plain lines with rows.
 
-    Events and the live view go to stderr, output and results to stdout. The sink raises OSError
-    from the call in which writing to a stream failed, once per stream. ``terminal_lock`` is shared
-    with prompts. ``find_expected`` returns how many seconds a run will take, if that is known.
+    Events and the live view go to stderr, output and results to stdout; in the log of a CI server,
+    all goes to stdout if ``options`` ask for groups. The sink raises OSError from the call in which
+    writing to a stream failed, once per stream. ``terminal_lock`` is shared with prompts.
+    ``find_expected`` returns how many seconds a run will take, if that is known.
     """
     if options.json:
         from orchestrator.output.json_lines import JsonLinesSink
@@ -102,14 +106,38 @@ def choose_sinks(
             needs_changes=live.has_scattered_lines,
         )
         return MultiSink((live, summary))
+    sinks = _plain_sinks(options, out, open_console(stderr, environ), environ)
+    return MultiSink((*sinks, SummarySink(out, options, outputs=is_folded)))
+
+
+def _plain_sinks(
+    options: DisplayOptions, out: TextConsole, errors: TextConsole, environ: Mapping[str, str]
+) -> Iterator[EventSink]:
+    """Yield the sinks that print events and outputs as lines; in groups in the log of a CI server.
+
+    Groups need one stream, in which lines keep their order: it is that of the outputs.
+    """
     from orchestrator.output.plain_sink import PlainSink
 
-    is_quiet = options.mode is OutputMode.QUIET
-    plain = PlainSink(
-        open_console(stderr, environ),
-        out,
-        options.verbose,
-        diff=options.diff,
-        outputs=not (is_folded or is_quiet),
-    )
-    return MultiSink((plain, SummarySink(out, options, outputs=is_folded)))
+    is_hidden = options.mode in (OutputMode.FOLDED, OutputMode.QUIET) or options.diff_hosts
+
+    def plain_sink(events: TextConsole, output: TextConsole) -> EventSink:
+        return PlainSink(events, output, options.verbose, diff=options.diff, outputs=not is_hidden)
+
+    server = ci_server(environ)
+    if not options.groups or options.mode is not None or server is None or _is_file(out.stream):
+        yield plain_sink(errors, out)
+        return
+    from orchestrator.output.task_groups import AnnotationSink, TaskGroupSink
+
+    markers = GroupMarkers(server)
+    yield TaskGroupSink(out, markers, lambda console: plain_sink(console, console))
+    if server is CiServer.GITHUB:
+        yield AnnotationSink(out, environ)
+
+
+def _is_file(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
