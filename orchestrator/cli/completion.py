@@ -57,12 +57,15 @@ def complete_runs(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete the IDs of recorded runs, with what they ran."""
-    from orchestrator.journal.run_reader import recorded_runs
+    from orchestrator.journal.run_index import RunIndex
 
     root = _project_root(ctx)
+    if root is None:
+        return []
+    index = RunIndex(root, os.environ, lambda _: None)
     return [
-        CompletionItem(run.run, help=f"{run.record.stage}: {' '.join(run.record.tasks)}")
-        for run in (recorded_runs(root, os.environ) if root else ())
+        CompletionItem(run.run, help=f"{run.stage}: {' '.join(run.tasks)}")
+        for run in index.runs()
         if run.run.startswith(incomplete)
     ]
 

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -14,9 +15,14 @@ from orchestrator.cli import completion, options
 from orchestrator.errors import ExitCode
 
 if TYPE_CHECKING:
+    from orchestrator.journal.run_index import RunIndex
     from orchestrator.journal.run_reader import RecordedRun
+    from orchestrator.journal.run_summary import RunSummary
     from orchestrator.model.event import RunEvent
     from orchestrator.output.console import TextConsole
+
+_PROGRESS_SECONDS = 1.0
+"""How long the outputs are indexed before the progress is shown."""
 
 
 @click.command("history", short_help="List the recorded runs.")
@@ -52,6 +58,8 @@ if TYPE_CHECKING:
     metavar="N",
     help="At most this many runs.",
 )
+@click.option("--console", is_flag=True, help="List the commands that `orch console` ran instead.")
+@click.option("--rebuild", is_flag=True, help="Write the index of runs anew before.")
 @options.json_option
 def history_command(
     directory: str | None,
@@ -64,6 +72,8 @@ def history_command(
     status: str | None,
     since: str | None,
     number: int,
+    console: bool,
+    rebuild: bool,
     as_json: bool,
 ) -> int:
     """List the recorded runs of the project, newest first. `orch show RUN` shows one.
@@ -73,22 +83,54 @@ def history_command(
       orch history --host web1 --since 7d
     """
     from orchestrator.commands.history import RunFilter, parse_age, run_json, selected_runs
-    from orchestrator.commands.project import resolve_project_root
+    from orchestrator.journal import CONSOLE_FOLDER
+    from orchestrator.journal.run_dirs import RUNS_FOLDER
     from orchestrator.model.text_encoding import dump_json
     from orchestrator.output.console import open_console
 
     earliest = time.time() - parse_age(since) if since is not None else 0.0
     run_filter = RunFilter(stage, host, task, app, user, state=status or "", since=earliest)
-    runs = list(selected_runs(resolve_project_root(directory), os.environ, run_filter, number))
+    with _open_index(directory) as index:
+        if rebuild:
+            click.echo(f"runs in the index: {index.rebuild()}", err=True)
+        parent = CONSOLE_FOLDER if console else RUNS_FOLDER
+        runs = list(selected_runs(index, run_filter, number, parent))
     out = open_console(sys.stdout, os.environ)
     if as_json:
         out.lines([dump_json([run_json(run) for run in runs])])
         return ExitCode.OK
-    out.lines(_history_lines(runs, out) if runs else ["no recorded runs"])
+    nothing = "no recorded commands" if console else "no recorded runs"
+    out.lines(_history_lines(runs, out, is_console=console) if runs else [nothing])
     return ExitCode.OK
 
 
-def _history_lines(runs: Sequence[RecordedRun], out: TextConsole) -> list[str]:
+@contextmanager
+def _open_index(directory: str | None) -> Iterator[RunIndex]:
+    """Return the index of the project's runs; warnings and its progress go to stderr."""
+    from orchestrator.commands.project import resolve_project_root
+    from orchestrator.journal.run_index import RunIndex
+    from orchestrator.model.sanitize import to_one_line
+    from orchestrator.output.console import supports_live_output
+
+    began = time.monotonic()
+    is_live = supports_live_output(sys.stderr, os.environ)
+
+    def show_progress(done: int, total: int) -> None:
+        if is_live and time.monotonic() > began + _PROGRESS_SECONDS:
+            text = f"\r\x1b[Kindexing outputs: {done} of {total} runs"
+            click.echo("\r\x1b[K" if done == total else text, err=True, nl=False)
+
+    def warn(text: str) -> None:
+        click.echo(f"warning: {to_one_line(text)}", err=True)
+
+    index = RunIndex(resolve_project_root(directory), os.environ, warn, show_progress)
+    try:
+        yield index
+    finally:
+        index.close()
+
+
+def _history_lines(runs: Sequence[RunSummary], out: TextConsole, *, is_console: bool) -> list[str]:
     from orchestrator.commands.history import result_text
     from orchestrator.model.sanitize import to_one_line
     from orchestrator.output.tables import TableColumn, table_lines
@@ -98,18 +140,18 @@ def _history_lines(runs: Sequence[RecordedRun], out: TextConsole) -> list[str]:
         TableColumn("STARTED"),
         TableColumn("USER", drop=9),
         TableColumn("STAGE"),
-        TableColumn("TASKS"),
+        TableColumn("COMMAND" if is_console else "TASKS"),
         TableColumn("APPS", drop=8),
         TableColumn("SECONDS", right=True, drop=7),
         TableColumn("HOSTS"),
     )
     rows = []
     for run in runs:
-        record = run.record
-        tasks = f"{'check of ' if record.check else ''}{' '.join(record.tasks)}"
-        seconds = "" if record.rows is None else f"{record.seconds:.2f}"
-        started, apps = _local_time(record.started), ", ".join(record.apps)
-        cells = (run.run, started, record.user, record.stage, tasks, apps, seconds)
+        tasks = f"{'check of ' if run.check else ''}{' '.join(run.tasks)}"
+        what = run.argv[-1] if is_console and run.argv else tasks
+        seconds = "" if run.seconds is None else f"{run.seconds:.2f}"
+        started, apps = _local_time(run.started), ", ".join(run.apps)
+        cells = (run.run, started, run.user, run.stage, what, apps, seconds)
         rows.append([to_one_line(cell) for cell in (*cells, result_text(run))])
     return table_lines(columns, rows, out.width)
 
@@ -221,7 +263,9 @@ def diff_command(directory: str | None, first: str | None, second: str) -> int:
 def search_command(
     directory: str | None, text: str, host: str, since: str | None, number: int
 ) -> int:
-    """Find TEXT in the outputs of all recorded runs, newest first; case does not matter.
+    """Find TEXT in the outputs of all recorded runs and console commands, newest first.
+
+    Case does not matter.
 
     Each line is shown after its run, host and step.
 
@@ -231,24 +275,22 @@ def search_command(
     from itertools import islice
 
     from orchestrator.commands.history import parse_age, search_outputs
-    from orchestrator.commands.project import resolve_project_root
     from orchestrator.model.sanitize import to_one_line
     from orchestrator.output.console import BOLD, open_console
 
     if not text.strip():
         raise click.UsageError("TEXT is empty")
     earliest = time.time() - parse_age(since) if since is not None else 0.0
-    root = resolve_project_root(directory)
-    found = search_outputs(root, os.environ, text, host=host, since=earliest)
     out = open_console(sys.stdout, os.environ)
     count, last = 0, None
-    for hit in islice(found, number):
-        count += 1
-        where = (hit.run, hit.host, hit.step)
-        if where != last:
-            out.lines([out.paint(to_one_line(f"{hit.run} {hit.host} {hit.step}"), BOLD)])
-        out.lines([f"  {to_one_line(hit.line)}"])
-        last = where
+    with _open_index(directory) as index:
+        for hit in islice(search_outputs(index, text, host=host, since=earliest), number):
+            count += 1
+            where = (hit.run, hit.host, hit.step)
+            if where != last:
+                out.lines([out.paint(to_one_line(f"{hit.run} {hit.host} {hit.step}"), BOLD)])
+            out.lines([f"  {to_one_line(hit.line)}"])
+            last = where
     if not count:
         out.lines(["not found"])
     return ExitCode.OK if count else ExitCode.FAILED

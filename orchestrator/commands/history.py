@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from orchestrator.errors import Diagnostic, UsageError, suggest_nearest
-from orchestrator.journal.run_reader import RecordedRun, log_lines, read_events, recorded_runs
+from orchestrator.journal.run_dirs import RUNS_FOLDER
+from orchestrator.journal.run_index import RunIndex
+from orchestrator.journal.run_reader import RecordedRun, log_lines, read_events
+from orchestrator.journal.run_summary import RunSummary
 from orchestrator.model.event import RunEvent, RunFinished
 from orchestrator.model.step_result import Status
 
@@ -35,26 +38,25 @@ class RunFilter(Struct, frozen=True):
     state: str = ""
     since: float = 0.0
 
-    def selects(self, run: RecordedRun) -> bool:
+    def selects(self, run: RunSummary) -> bool:
         """Return True if the run is selected."""
-        record = run.record
         return (
-            self.stage in ("", record.stage)
-            and (not self.host or self.host in record.hosts)
-            and (not self.task or self.task in record.tasks)
-            and (not self.app or self.app in record.apps)
-            and self.user in ("", record.user)
-            and record.started >= self.since
+            self.stage in ("", run.stage)
+            and (not self.host or self.host in run.hosts)
+            and (not self.task or self.task in run.tasks)
+            and (not self.app or self.app in run.apps)
+            and self.user in ("", run.user)
+            and run.started >= self.since
             and self.state in ("", run.state)
         )
 
 
 def selected_runs(
-    root: Path, environ: Mapping[str, str], run_filter: RunFilter, limit: int
-) -> Iterator[RecordedRun]:
-    """Yield at most ``limit`` runs, newest first."""
-    for run in recorded_runs(root, environ):
-        if limit <= 0 or run.record.started < run_filter.since:
+    index: RunIndex, run_filter: RunFilter, limit: int, parent: str = RUNS_FOLDER
+) -> Iterator[RunSummary]:
+    """Yield at most ``limit`` runs in this folder of the state folder, newest first."""
+    for run in index.runs(parent):
+        if limit <= 0 or run.started < run_filter.since:
             return
         if run_filter.selects(run):
             limit -= 1
@@ -70,37 +72,35 @@ def parse_age(text: str) -> float:
     return float(int(found[1]) * _UNITS[found[2]])
 
 
-def result_text(run: RecordedRun) -> str:
+def result_text(run: RunSummary) -> str:
     """Return the counts of the hosts' statuses, like ``18 changed, 2 failed``; best first."""
-    rows = run.record.rows
-    if rows is None:
+    if run.seconds is None:
         return run.state
-    counts = Counter(row.status for row in rows)
+    counts = Counter(run.statuses)
     shown = (f"{counts[s]} {s.replace('_', ' ')}" for s in reversed(Status) if counts[s.value])
     return ", ".join(shown) or "no hosts"
 
 
-def run_json(run: RecordedRun) -> dict[str, Any]:
+def run_json(run: RunSummary) -> dict[str, Any]:
     """Return the run as plain data."""
-    record = run.record
     return {
         "run": run.run,
-        "stage": record.stage,
-        "tasks": list(record.tasks),
-        "apps": list(record.apps),
-        "hosts": list(record.hosts),
-        "check": record.check,
-        "started": record.started,
-        "seconds": None if record.rows is None else round(record.seconds, 4),
+        "stage": run.stage,
+        "tasks": list(run.tasks),
+        "apps": list(run.apps),
+        "hosts": list(run.hosts),
+        "check": run.check,
+        "started": run.started,
+        "seconds": None if run.seconds is None else round(run.seconds, 4),
         "state": run.state,
-        "exit_code": record.exit_code,
-        "statuses": dict(Counter(row.status for row in record.rows or ())),
-        "user": record.user,
-        "argv": list(record.argv),
-        "version": record.version,
-        "commit": record.commit,
-        "is_dirty": record.is_dirty,
-        "folder": str(run.folder),
+        "exit_code": run.exit_code,
+        "statuses": dict(run.statuses),
+        "user": run.user,
+        "argv": list(run.argv),
+        "version": run.version,
+        "commit": run.commit,
+        "is_dirty": run.is_dirty,
+        "folder": run.folder,
     }
 
 
@@ -153,14 +153,19 @@ class SearchHit(Struct, frozen=True):
 
 
 def search_outputs(
-    root: Path, environ: Mapping[str, str], text: str, *, host: str = "", since: float = 0.0
+    index: RunIndex, text: str, *, host: str = "", since: float = 0.0
 ) -> Iterator[SearchHit]:
-    """Yield the lines with this text (in any case) in the logs of runs since then, newest first."""
+    """Yield the lines with this text (in any case) in the logs of runs since then, newest first.
+
+    Commands of consoles are searched, too.
+    """
     wanted = text.casefold()
-    for run in recorded_runs(root, environ):
-        if run.record.started < since:
+    for run, hosts in index.runs_with_output(text):
+        if run.started < since:
             return
-        for name in (host,) if host else run.record.hosts:
-            for step, line in log_lines(run.folder, name):
+        for name in hosts:
+            if host not in ("", name):
+                continue
+            for step, line in log_lines(Path(run.folder), name):
                 if wanted in line.casefold():
                     yield SearchHit(run.run, name, step, line)

@@ -227,13 +227,17 @@ def _state_folders(runs: Path) -> tuple[Path, ...]:
 
 def list_runs(parents: Sequence[Path]) -> list[Path]:
     """Return the folders of all runs, newest first (in any order within one second)."""
-    found: list[Path] = []
-    for parent in parents:
-        try:
-            found += [path for path in parent.iterdir() if _RUN_NAME.fullmatch(path.name)]
-        except OSError:
-            continue  # missing or not readable
+    found = [parent / name for parent in parents for name in run_names(parent)]
     return sorted(found, key=lambda path: path.name, reverse=True)
+
+
+def run_names(parent: Path) -> list[str]:
+    """Return the names of the runs' folders, in any order."""
+    try:
+        with os.scandir(parent) as entries:
+            return [entry.name for entry in entries if _RUN_NAME.fullmatch(entry.name)]
+    except OSError:
+        return []  # missing or not readable
 
 
 def read_record(folder: Path) -> RunRecord | None:

@@ -115,11 +115,16 @@ def runs_newest_first(folders: Iterable[Path]) -> Iterator[tuple[Path, RunRecord
         if same and folder.name[:14] != same[0][0].name[:14]:
             yield from same
             same = []
-        record = read_record(folder) or _record_from_events(folder)
+        record = record_of(folder)
         if record is not None:
             same.append((folder, record))
             same.sort(key=lambda found: found[1].started, reverse=True)
     yield from same
+
+
+def record_of(folder: Path) -> RunRecord | None:
+    """Return the record of a run, or None if neither ``run.json`` nor the events have one."""
+    return read_record(folder) or _record_from_events(folder)
 
 
 def _record_from_events(folder: Path) -> RunRecord | None:

@@ -85,14 +85,15 @@ class RecordedRun(Struct, frozen=True):
 
 
 def recorded_runs(
-    root: Path, environ: Mapping[str, str], parent: str = RUNS_FOLDER
+    root: Path, environ: Mapping[str, str], parent: str = RUNS_FOLDER, prefix: str = ""
 ) -> Iterator[RecordedRun]:
-    """Yield the recorded runs of a project, newest first; ``parent`` is their folder.
+    """Yield the recorded runs of a project whose IDs begin with ``prefix``, newest first.
 
-    Raises DefinitionError if others can write to the records.
+    ``parent`` is their folder. Raises DefinitionError if others can write to the records.
     """
     check_readable(root, environ)
-    for folder, record in runs_newest_first(list_runs(run_parents(root, environ, parent))):
+    folders = list_runs(run_parents(root, environ, parent))
+    for folder, record in runs_newest_first(f for f in folders if f.name.startswith(prefix)):
         yield RecordedRun(folder.name, folder, record)
 
 
@@ -102,17 +103,16 @@ def find_run(root: Path, environ: Mapping[str, str], name: str) -> RecordedRun:
     A command of a console is found by the start of its ID, if no run is. Raises UsageError if there
     is none, or more than one.
     """
-    runs = recorded_runs(root, environ)
     if last := _LAST_NAME.fullmatch(name):
         back = int(last[1] or 0)
-        for number, run in enumerate(runs):
+        for number, run in enumerate(recorded_runs(root, environ)):
             if number == back:
                 return run
         raise UsageError(Diagnostic(f"there are no {back + 1} recorded runs", None, _LIST_HINT))
-    found = [run for run in runs if name and run.run.startswith(name)]
-    if not found and name:
-        commands = recorded_runs(root, environ, CONSOLE_FOLDER)
-        found = [run for run in commands if run.run.startswith(name)]
+    found: list[RecordedRun] = []
+    for parent in (RUNS_FOLDER, CONSOLE_FOLDER):
+        if name and not found:
+            found = list(recorded_runs(root, environ, parent, name))
     if len(found) == 1:
         return found[0]
     if not found:
