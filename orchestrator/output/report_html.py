@@ -206,6 +206,10 @@ class _ReportData:
         match event:
             case RunStarted():
                 self._began = event
+                for host in event.hosts:
+                    apps = [app for app, hosts in event.apps.items() if host in hosts]
+                    for app in apps or (None,):
+                        self._host_number(host, app)
             case ConnectFinished():
                 spent = round(event.seconds * 1000)
                 self._connects[event.host] = (self._since_start(event.time) - spent, spent)
@@ -285,7 +289,7 @@ class _ReportData:
         row = [
             step_number,
             host,
-            _STATUS_NUMBERS[outcome.status],
+            _STATUS_NUMBERS[outcome.status] + (len(Status) if outcome.ignored else 0),
             self._since_start(started),
             round(outcome.seconds * 1000),
             0 if name_number == first_name else name_number,
@@ -294,7 +298,6 @@ class _ReportData:
             stderr,
             self._texts.add(changes, is_failure=is_failure),
             outcome.attempts if outcome.attempts > 1 else 0,
-            int(outcome.ignored),
             self._texts.add(to_one_line(outcome.position)),
         ]
         while not row[-1]:
@@ -318,7 +321,10 @@ class _ReportData:
             "totals": summary_line(rows, ended.seconds) if ended else "",
             "about": _about_json(began, info),
             "ms": round(ended.seconds * 1000) if ended else 0,
-            "statuses": [(status_text(each), _kind(each)) for each in Status],
+            "statuses": [
+                *((status_text(each), _kind(each)) for each in Status),
+                *((f"{status_text(each)}, ignored", "ignored") for each in Status),
+            ],
             "hosts": hosts,
             "tasks": [
                 (task.title, task.start, task.milliseconds, task.hosts, task.number_text)

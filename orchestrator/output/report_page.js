@@ -4,8 +4,9 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const CHUNK = 60; // rows that are made at once
   const MAX_GROUPS = 10; // groups of equal results that are shown before "Show 20 more"
-  const MAX_HOSTS = 12; // names of hosts that are shown before "and 288 more"
-  const SIGNS = { ok: "✔", changed: "✔", failed: "✘", skipped: "–", would: "~" };
+  const MAX_HOSTS = 12; // names of hosts, or ranges of them, that are shown before "and 288 more"
+  const TEXTS = ["name", "reason", "stdout", "stderr", "changes"];
+  const SIGNS = { ok: "✔", changed: "✔", failed: "✘", skipped: "–", would: "~", ignored: "✘" };
   const text = (number) => data.texts[number || 0];
   const lower = data.texts.map((each) => each.toLowerCase());
 
@@ -22,10 +23,10 @@
     return step;
   });
   const results = data.results.map((row) => {
-    const [step, host, status, start, ms, name, reason, stdout, stderr, changes, attempts, ignored, position] = row;
+    const [step, host, status, start, ms, name, reason, stdout, stderr, changes, attempts, position] = row;
     const result = {
       step: steps[step], host: hosts[host], status, start, ms, name: name || steps[step].name, reason,
-      stdout, stderr, changes, attempts: attempts || 1, ignored: Boolean(ignored), position,
+      stdout, stderr, changes, attempts: attempts || 1, position,
     };
     result.step.results.push(result);
     result.host.results.push(result);
@@ -62,11 +63,14 @@
 
   function diffBlock(content) {
     const block = make("pre", { tabIndex: 0 });
-    for (const line of content.split("\n")) {
-      const kind = { "+": "added", "-": "removed", "@": "place" }[line[0]];
-      if (block.hasChildNodes()) block.append("\n");
+    const lines = content.split("\n");
+    lines.forEach((line, number) => {
+      const isHeading = (line.startsWith("--- ") && lines[number + 1]?.startsWith("+++ "))
+        || (line.startsWith("+++ ") && lines[number - 1]?.startsWith("--- "));
+      const kind = isHeading ? "place" : { "+": "added", "-": "removed", "@": "place" }[line[0]];
+      if (number) block.append("\n");
       block.append(kind ? make("span", { className: kind }, marked(line)) : marked(line));
-    }
+    });
     return block;
   }
 
@@ -85,7 +89,7 @@
 
   function resultStatus(result) {
     const attempts = result.attempts > 1 ? ` after ${result.attempts} attempts` : "";
-    return statusSpan(result.status, (result.ignored ? ", ignored" : "") + attempts);
+    return statusSpan(result.status, attempts);
   }
 
   function countSpans(rows) {
@@ -98,7 +102,33 @@
     }));
   }
 
-  function hostNames(names) {
+  function foldNames(names) {
+    // Returns web1, web2, web3, db as web[1-3], db.
+    const frames = new Map();
+    for (const name of names) {
+      const found = /^(.*?)(\d+)(\D*)$/.exec(name);
+      const width = found && found[2][0] === "0" ? found[2].length : 0;
+      const key = found ? JSON.stringify([found[1], found[3], width]) : name;
+      if (!frames.has(key)) frames.set(key, { name, found, digits: [] });
+      if (found) frames.get(key).digits.push(found[2]);
+    }
+    return [...frames.values()].map(({ name, found, digits }) => {
+      if (digits.length < 2) return name;
+      const sorted = digits.sort((a, b) => a - b);
+      const ranges = [];
+      for (const each of sorted) {
+        const last = ranges.at(-1);
+        if (last && Number(last[1]) === each - 1) last[1] = each;
+        else ranges.push([each, each]);
+      }
+      const shown = ranges.map(([from, to]) => (from === to ? from : `${from}-${to}`));
+      return `${found[1]}[${shown.join()}]${found[3]}`;
+    });
+  }
+
+  function hostNames(hostList) {
+    const sorted = [...hostList].sort((a, b) => a.number - b.number).map((host) => host.label);
+    const names = filter.text ? sorted : foldNames(sorted);
     const part = make("span", { className: "hosts" });
     const left = names.length - MAX_HOSTS;
     if (left < 2) {
@@ -167,12 +197,13 @@
     return row;
   }
 
-  function outputs(result, parent) {
+  function outputs(result, parent, shown = text) {
+    // `shown` returns the text of a number.
     const part = make("div", { className: "outputs" });
     if (result.position) part.append(make("p", { className: "position" }, "at ", make("code", {}, text(result.position))));
     const blocks = [["changes", result.changes], ["standard output", result.stdout], ["standard error", result.stderr]];
     for (const [title, number] of blocks.filter(([, each]) => each)) {
-      const block = title === "changes" ? diffBlock(text(number)) : make("pre", { tabIndex: 0 }, marked(text(number)));
+      const block = title === "changes" ? diffBlock(shown(number)) : make("pre", { tabIndex: 0 }, marked(shown(number)));
       block.setAttribute("aria-label", title);
       part.append(make("h4", {}, title), block);
     }
@@ -292,10 +323,20 @@
 
   // Tasks, with equal results of several hosts together
 
+  function withoutName(host) {
+    // Returns a function for the text of a number, with <host> for the name of the host.
+    const name = host.name.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+    const pattern = new RegExp(`(?<![\\w.-])${name}(?![\\w-])`, "g");
+    return (number) => text(number).replace(pattern, "<host>");
+  }
+
   function groupsOf(rows) {
+    // Results that differ only in the name of the host are in one group.
     const groups = new Map();
     for (const row of rows) {
-      const key = [row.status, row.ignored, row.attempts, row.name, row.reason, row.stdout, row.stderr, row.changes].join();
+      const shown = withoutName(row.host);
+      const texts = TEXTS.map((key) => shown(row[key]));
+      const key = JSON.stringify([row.status, row.attempts, ...texts]);
       if (!groups.has(key)) groups.set(key, []);
       groups.get(key).push(row);
     }
@@ -304,14 +345,16 @@
 
   function groupBlock(step, rows) {
     const [first] = rows;
+    const shown = rows.length > 1 && rows.some((row) => TEXTS.some((key) => row[key] !== first[key]))
+      ? withoutName(first.host) : text;
     const part = make("div", { className: "group" });
-    const head = make("p", {}, hostNames(rows.map((row) => row.host.label)));
+    const head = make("p", {}, hostNames(rows.map((row) => row.host)));
     if (rows.length > 1) head.append(make("span", { className: "dim" }, `(${rows.length})`));
     head.append(resultStatus(first), make("span", { className: "time" }, seconds(Math.max(...rows.map((row) => row.ms)))));
     part.append(head);
-    if (first.name !== step.name) part.append(make("p", { className: "dim" }, marked(text(first.name))));
-    if (first.reason) part.append(make("p", { className: "dim" }, marked(text(first.reason))));
-    if (hasOutputs(first)) outputs(first, part);
+    if (first.name !== step.name) part.append(make("p", { className: "dim" }, marked(shown(first.name))));
+    if (first.reason) part.append(make("p", { className: "dim" }, marked(shown(first.reason))));
+    if (hasOutputs(first)) outputs(first, part, shown);
     return part;
   }
 

@@ -103,6 +103,17 @@ def test_the_keyboard_finds_outputs_and_changes_the_view(report: BrowserPage) ->
     assert report.evaluate("document.querySelector('#view mark').textContent") == "needle web1"
 
 
+def test_equal_results_of_hosts_but_for_their_names_are_one_group(report: BrowserPage) -> None:
+    report.evaluate("document.getElementById('tab-tasks').click()")
+    report.evaluate("document.querySelector('#view summary').click()")
+    report.evaluate("new Promise((done) => setTimeout(done))")
+    assert report.evaluate("document.querySelector('#view .hosts').textContent") == "db1, web[1-2]"
+    assert "needle <host>" in report.evaluate("document.querySelector('#view pre').textContent")
+    failed = "document.querySelectorAll('#view .row')[2].querySelectorAll('.hosts')"
+    names = report.evaluate(f"[...{failed}].map((each) => each.textContent)")
+    assert names == ["web2", "db1, web1"]
+
+
 def test_a_row_is_opened_with_the_keyboard(report: BrowserPage) -> None:
     report.evaluate("document.querySelector('#view summary').focus()")
     report.press("Enter", 13)

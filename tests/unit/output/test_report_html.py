@@ -160,6 +160,14 @@ def test_failures_are_listed_once_for_equal_hosts_with_the_place_of_the_step() -
     assert found["texts"][stderr] == "tar: gone"
 
 
+def test_hosts_are_in_the_order_of_the_inventory_and_ignored_failures_told_apart() -> None:
+    steps = [step_finished("b", FAILED), step_finished("a", replace(FAILED, ignored=True))]
+    found = data_of(page(*steps))
+    assert [host[0] for host in found["hosts"]] == ["a", "b"]
+    words = [found["statuses"][row[2]] for row in found["results"]]
+    assert words == [["failed", "failed"], ["failed, ignored", "ignored"]]
+
+
 def test_a_host_that_ended_without_a_failed_step_has_a_result() -> None:
     away = StepResult(Status.UNREACHABLE, reason="connection refused")
     found = data_of(
