@@ -36,16 +36,19 @@ class StepDifference(Struct, frozen=True):
 
 
 def run_differences(old: RecordedRun, new: RecordedRun) -> Iterator[StepDifference]:
-    """Yield the differences between two runs, in the order of the steps.
+    """Yield the differences between two runs, in the order of the steps, then of the hosts.
 
     Hosts and steps that took part in one of the runs only are differences, too.
     """
     before, after = _steps_of(old), _steps_of(new)
+    hosts_in_order = dict.fromkeys((*new.record.hosts, *old.record.hosts))
     for key in _merged_keys(before, after):
         app, task, _, _, name = key
         groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
         old_results, new_results = before.get(key, {}), after.get(key, {})
-        for host in dict.fromkeys((*old_results, *new_results)):
+        for host in dict.fromkeys((*hosts_in_order, *old_results, *new_results)):
+            if host not in old_results and host not in new_results:
+                continue
             found = _difference(old_results.get(host), new_results.get(host))
             if found != ((), ()):
                 groups.setdefault(found, []).append(host)
