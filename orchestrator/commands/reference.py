@@ -497,8 +497,8 @@ def _event_tables() -> Iterator[ReferenceTable]:
         attempts=2,
         position="x",
     )
-    end = event.StepFinished(0, None, "", step=1, name="", host="", outcome=full)
-    short_end = replace(end, outcome=StepResult(Status.OK))
+    end = event.StepFinished(0, None, "", step=1, name="", host="", outcome=full, loop=1)
+    short_end = replace(end, outcome=StepResult(Status.OK), loop=0)
     begin = event.StepStarted(0, None, "", step=1, name="", host="")
     bug = event.Crashed(0, None, "", host="", error="", traceback="")
     samples: tuple[tuple[str, event.RunEvent, event.RunEvent], ...] = tuple(

@@ -252,6 +252,7 @@ class StepRecorder:
                 name=step.name,
                 host=host,
                 outcome=outcome,
+                loop=step.loop,
             )
         )
 

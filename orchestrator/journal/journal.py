@@ -36,13 +36,16 @@ def event_record(event: RunEvent) -> dict[str, Any]:
     """Return the event as plain data: ``event`` is its name in snake_case, then its fields.
 
     A result has the fields status, exit_status, seconds, reason, ignored, and the sizes of its
-    output in bytes; also changes, diff, attempts and position, unless they are empty (or 1).
+    output in bytes; also changes, diff, attempts and position, unless they are empty (or 1). Other
+    steps than the items of a loop have no field ``loop``.
     """
     found: dict[str, Any] = {"event": _EVENT_NAMES[type(event).__name__]}
     for name in _EVENT_FIELDS[type(event).__name__]:
         value = getattr(event, name)
         if isinstance(value, StepResult):
             found |= _result_record(value)
+        elif name == "loop" and not value:
+            continue
         elif not (isinstance(event, RunFinished) and name == "rows"):  # run.json has them
             found |= step_number.number_fields(value) if name == "step" else {name: value}
     return found

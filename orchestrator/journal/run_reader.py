@@ -208,7 +208,9 @@ def _decode_event(data: dict[str, Any]) -> RunEvent | None:
         case "step_started":
             return StepStarted(**names, step=number_from_fields(data))
         case "step_finished":
-            return StepFinished(**names, step=number_from_fields(data), outcome=_result(data))
+            loop = msgspec.convert(data.get("loop", 0), int)
+            step = number_from_fields(data)
+            return StepFinished(**names, step=step, outcome=_result(data), loop=loop)
         case "host_finished":
             return HostFinished(**names, outcome=_result(data), last=bool(data.get("last")))
         case "run_finished":

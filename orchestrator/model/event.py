@@ -129,7 +129,11 @@ class TransferProgress(Struct, frozen=True):
 
 
 class StepFinished(Struct, frozen=True):
-    """A step has ended on a host. Steps that never started have no events."""
+    """A step has ended on a host. Steps that never started have no events.
+
+    ``loop`` is the number of the first step of the loop of which the step is an item, if the items
+    are known before the run; else 0.
+    """
 
     time: float
     app: str | None
@@ -138,6 +142,7 @@ class StepFinished(Struct, frozen=True):
     name: str
     host: str
     outcome: StepResult
+    loop: int = 0
 
 
 class HostFinished(Struct, frozen=True):

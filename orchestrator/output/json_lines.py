@@ -50,6 +50,7 @@ FIELD_HELP: Mapping[str, str] = {
     "batch": "The batch's number and the number of batches, like 2/3",
     "step": "The step's number in the task, from 1",
     "substep": "The number of the item, of a loop over a result",
+    "loop": "The number of the first step of the loop, of a loop over known items",
     "name": "The step's name",
     "status": "The status: ok, changed, failed, …",
     "exit_status": "The exit status of the command, or null",
@@ -93,7 +94,7 @@ def event_to_json(event: RunEvent) -> Mapping[str, Any]:
     """Return the event as plain data."""
     found: dict[str, Any] = {"event": _snake_case(type(event).__name__), "time": event.time}
     match event:
-        case StepFinished(_, app, task, step, name, host, outcome):
+        case StepFinished(_, app, task, step, name, host, outcome, loop):
             found |= {
                 "app": app,
                 "task": task,
@@ -101,7 +102,7 @@ def event_to_json(event: RunEvent) -> Mapping[str, Any]:
                 "name": name,
                 "host": host,
             }
-            return found | _result_json(outcome)
+            return found | ({"loop": loop} if loop else {}) | _result_json(outcome)
         case HostFinished(_, app, task, host, outcome):
             found |= {"app": app, "task": task, "host": host, "status": outcome.status.value}
             return found | {"reason": outcome.reason, "seconds": round(outcome.seconds, 4)}

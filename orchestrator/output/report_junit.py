@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from os.path import commonprefix
 from xml.etree import ElementTree
 
 from msgspec import Struct, field
@@ -27,11 +28,18 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class _Case(Struct):
-    """A step on a host. A loop over a result is one case with all its results."""
+    """A step on a host. A loop is one case with the names and results of all its items."""
 
-    name: str
     host: str
+    names: list[str] = field(default_factory=list)
     results: list[StepResult] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the step, of a loop without its item: ``install (git)``."""
+        same = commonprefix(self.names)  # noqa: RUF071  # names are no paths
+        name, mark, _ = same.rpartition(" (")
+        return name if mark and len(self.names) > 1 else self.names[0]
 
     @property
     def worst(self) -> StepResult:
@@ -52,15 +60,16 @@ def junit_report(events: Iterable[RunEvent]) -> str:
                 began = event
             case StepFinished():
                 cases = suites.setdefault((event.app, event.task), {})
-                number = number_parts(event.step)[0]
-                key = (event.host, number)
-                cases.setdefault(key, _Case(event.name, event.host)).results.append(event.outcome)
+                key = (event.host, event.loop or number_parts(event.step)[0])
+                case = cases.setdefault(key, _Case(event.host))
+                case.names.append(event.name)
+                case.results.append(event.outcome)
                 if event.outcome.status.is_failure:
                     failed.add((event.app, event.task, event.host))
             case HostFinished(outcome=outcome) if outcome.status.is_failure:
                 if (event.app, event.task, event.host) not in failed:
                     cases = suites.setdefault((event.app, event.task), {})
-                    cases[event.host, 0] = _Case("reach and keep the host", event.host, [outcome])
+                    cases[event.host, 0] = _Case(event.host, ["reach and keep the host"], [outcome])
     root = ElementTree.Element("testsuites", name=_xml_text(_run_name(began)))
     for (app, task), cases in suites.items():
         _add_suite(

@@ -45,6 +45,8 @@ class PlannedStep(Struct, frozen=True):
     - ``evaluate_result`` evaluates, on the controller, conditions over its output that the host
       cannot evaluate; ``flush_after``: no later step may be sent before that.
     - ``user`` is the become user, '' for the login user.
+    - ``loop`` is the number of the first step of the loop of which it is an item, if the items are
+      known before the run; else 0.
     - ``command_position`` is the position of its command if the step only names a variable.
     - ``is_download``: its result is known only after the controller has compared, and read, a file
       of the host.
@@ -72,6 +74,7 @@ class PlannedStep(Struct, frozen=True):
     variables_set: tuple[str, ...] = ()
     is_download: bool = False
     command_position: SourcePosition | None = None
+    loop: int = 0
 
 
 class ControlAction(Struct, frozen=True):

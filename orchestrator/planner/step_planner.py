@@ -217,6 +217,7 @@ class StepPlanner:
             variables_set=step.action.names if isinstance(step.action, ControlStep) else (),
             is_download=self.download is not None and not self.expanded.is_open_loop,
             command_position=self._command_position(),
+            loop=self.expanded.loop,
         )
 
     def _command_position(self) -> SourcePosition | None:

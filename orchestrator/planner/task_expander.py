@@ -114,9 +114,11 @@ class ExpandedStep(Struct, frozen=True):
     """One step in the list.
 
     ``is_open_loop``: it is a loop over items that depend on a pending result. ``label`` is the name
-    of a loop's item. ``notified_by``: it belongs to a handler, which runs if one of these steps
-    changed something. ``task_scope`` is the scope of its command or module, ``caller`` that of the
-    other options (they differ for a module, whose options are written in the calling task).
+    of a loop's item, ``loop`` the number of the first step of that loop if its items are known
+    before the run and each is a single step, else 0. ``notified_by``: it belongs to a handler,
+    which runs if one of these steps changed something. ``task_scope`` is the scope of its command
+    or module, ``caller`` that of the other options (they differ for a module, whose options are
+    written in the calling task).
     """
 
     number: int
@@ -128,6 +130,7 @@ class ExpandedStep(Struct, frozen=True):
     handler: str = ""
     notified_by: tuple[int, ...] = ()
     caller_scope: TaskScope | None = None
+    loop: int = 0
 
     @property
     def caller(self) -> TaskScope:
@@ -357,6 +360,9 @@ class TaskExpander:
         """
         row = StepList([], [], [])
         parts = []
+        has_parts = isinstance(step.action, TaskCall | StepBlock)
+        is_late = self.last_number is not None  # then the numbers themselves tell the loop
+        loop = 0 if has_parts or is_late else self.next_number
         for item in items:
             item_scope = task_scope.with_names(
                 {"item": item}, _loop_sources(step), from_host=from_host
@@ -367,7 +373,8 @@ class TaskExpander:
             if not isinstance(step.action, TaskCall | StepBlock):
                 item_step = replace(item_step, ignore_errors=step.ignore_errors)
             item_options = inherited.with_scope(task_scope, item_scope)
-            row.extend(_with_label(self._expand_single(item_step, item_scope, item_options), label))
+            item_row = self._expand_single(item_step, item_scope, item_options)
+            row.extend(_with_label(item_row, label, loop))
             if self.last_number is not None and self.next_number > self.last_number:
                 message = f"a loop over {len(items)} items from a result has too many steps"
                 raise DefinitionError(Diagnostic(message, step.mark, "loop over them on the host"))
@@ -415,6 +422,9 @@ def _loop_sources(step: Step) -> frozenset[str]:
     return over.sources if over is not None else frozenset()
 
 
-def _with_label(row: StepList, label: str) -> StepList:
-    row.steps = [replace(f, label=f"{label} · {f.label}" if f.label else label) for f in row.steps]
+def _with_label(row: StepList, label: str, loop: int) -> StepList:
+    row.steps = [
+        replace(f, label=f"{label} · {f.label}" if f.label else label, loop=f.loop or loop)
+        for f in row.steps
+    ]
     return row

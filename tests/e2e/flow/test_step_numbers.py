@@ -78,3 +78,20 @@ def test_more_steps_than_there_are_numbers_are_refused(project: OrchProject) -> 
     done = project.orch("-s", "dev", "run", "t", "--json")
     assert done.code == 1
     assert f"`loop` expands to more than {MAX_LOOP_STEPS} steps" in done.host_rows["a1"]["reason"]
+
+
+def test_the_items_of_a_loop_tell_the_number_of_the_first(project: OrchProject) -> None:
+    task = """\
+        steps:
+        - run: echo before
+        - {inner: {}, loop: [x]}
+        - {name: each, run: 'test {{ item }} != 2', loop: [1, 2, 3], readonly: true}
+        """
+    inner = "steps: [{run: 'true', loop: [1, 2]}]\n"
+    project.add_sandbox_stage("a1").write({"tasks/t.yml": task, "tasks/inner.yml": inner})
+    done = project.orch("-s", "dev", "run", "t", "--json", "--keep-going")
+    steps = [(step["step"], step.get("loop")) for step in done.host_steps("a1")]
+    assert steps == [(1, None), (2, 2), (3, 2), (4, 4), (5, 4), (6, 4)]
+    junit = project.orch("report", "--junit", "-").out
+    assert 'name="a1: each"' in junit
+    assert 'tests="3" failures="1"' in junit

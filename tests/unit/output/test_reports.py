@@ -61,6 +61,19 @@ def test_junit_tells_a_loop_as_one_case_and_ignored_failures_as_skipped() -> Non
     assert root.get("skipped") == "2"
 
 
+def test_junit_tells_a_loop_over_known_items_as_one_case_with_the_worst_result() -> None:
+    items = [("one", make_outcome(b"1")), ("two", FAILED), ("three", make_outcome(b"3"))]
+    steps = [
+        replace(step_finished("a", end, number, name=f"each ({item})"), loop=4)
+        for number, (item, end) in enumerate(items, 4)
+    ]
+    (suite,) = parse_junit(*steps, step_finished("a", make_outcome(), 7))
+    loop, after = suite
+    assert (loop.name, after.name) == ("a: each", "a: uname -a")
+    assert [type(each).__name__ for each in loop.result] == ["Failure"]
+    assert loop.system_out == "1\nout\n3"
+
+
 def test_junit_has_a_case_for_a_host_that_ended_without_a_failed_step() -> None:
     away = StepResult(Status.UNREACHABLE, reason="connection refused")
     root = junit(
