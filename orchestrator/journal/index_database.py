@@ -2,16 +2,21 @@
 
     runs        a row for each run: its folder, the version of its files, and its summary as JSON
     outputs_N   the trigrams of each host's output, of the runs with the IDs 64 N to 64 N + 63
+    sums        the checksum of each ``outputs_N``
 
-Rows of ``runs`` have checksums, because SQLite does not notice a byte that has changed in a value.
 Each ``outputs_N`` is a contentless FTS5 table, with lower-case text. Its rows cannot be deleted
 (before SQLite 3.43), so a table is dropped once none of its runs is left.
+
+There are checksums because SQLite does not notice a byte that has changed in a value. Those of
+``outputs_N`` are compared only if the file is not as orch left it: ``history.db-seal`` has its size
+and time.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +34,7 @@ except ImportError:  # a Python that was built without it
 
 SCHEMA_VERSION = 1
 _BUSY_SECONDS = 0.2
+_POLL_SECONDS = 0.01
 _RUNS_PER_TABLE = 64
 _HOST_BITS = 24  # of the row ID of a host's output; the other bits are the run's ID
 _MAX_TERMS = 200  # trigrams that begin with a text of one or two characters
@@ -45,6 +51,7 @@ CREATE TABLE runs (
   summary_sum INTEGER NOT NULL,
   row_sum INTEGER NOT NULL
 )"""
+_SUMS_TABLE = "CREATE TABLE sums (name TEXT PRIMARY KEY, sum INTEGER NOT NULL)"
 
 
 class IndexUnusableError(Exception):
@@ -72,15 +79,28 @@ class IndexDatabase:
         """Open the database; create it, readable for its owner alone, if it is missing."""
         if sqlite3 is None:
             raise IndexUnusableError("this Python has no sqlite3 module")
+        self._path = path
         with _translated_errors():
-            _make_private(path)
+            is_new = _make_private(path)
+            self._is_trusted = is_new or _read_seal(path) == _seal_of(path)
             self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
-            with _translated_errors():
-                self._prepare()
+            self._prepare_when_idle()
         except IndexUnusableError:
-            self.close()
+            self._connection.close()
             raise
+
+    def _prepare_when_idle(self) -> None:
+        """Prepare the database; SQLite does not wait for another process that creates it."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                with _translated_errors():
+                    return self._prepare()
+            except IndexUnusableError as error:
+                if not error.is_busy or time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
 
     def _prepare(self) -> None:
         for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cell_size_check = ON"):
@@ -89,6 +109,7 @@ class IndexDatabase:
             with self._transaction():
                 if self._schema_version() == 0:  # no other process has created it meanwhile
                     self._connection.execute(_RUNS_TABLE)
+                    self._connection.execute(_SUMS_TABLE)
                     self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         if self._schema_version() != SCHEMA_VERSION:
             raise IndexUnusableError("another version of orch has written it")
@@ -99,28 +120,32 @@ class IndexDatabase:
 
     def close(self) -> None:
         """Close the database; errors do not matter any more."""
-        with suppress(sqlite3.Error):
+        with suppress(sqlite3.Error, OSError):
             self._connection.close()
+            if self._is_trusted and _read_seal(self._path) != _seal_of(self._path):
+                _write_seal(self._path)
 
     def rows(self) -> dict[str, IndexRow]:
         """Return the rows of all runs by their folders."""
-        query = "SELECT id, folder, version, started, has_outputs, summary_sum, row_sum FROM runs"
         with _translated_errors():
-            found = {}
-            for *values, summary_sum, row_sum in self._connection.execute(query):
-                number, folder, version, started, has_outputs = values
-                row = IndexRow(number, folder, version, started, has_outputs=bool(has_outputs))
-                _check_sum(row_sum, _row_sum(row, summary_sum))
-                found[row.folder] = row
-            return found
+            return {row.folder: row for row in self._rows("")}
 
-    def summary(self, run_id: int) -> RunSummary:
-        """Return the summary of a run."""
+    def _rows(self, condition: str, *values: object) -> Iterator[IndexRow]:
+        columns = "id, folder, version, started, has_outputs, summary_sum, row_sum"
+        query = f"SELECT {columns} FROM runs {condition}"
+        for *head, summary_sum, row_sum in self._connection.execute(query, values):
+            number, folder, version, started, has_outputs = head
+            row = IndexRow(number, folder, version, started, has_outputs=bool(has_outputs))
+            _check_sum(row_sum, _row_sum(row, summary_sum))
+            yield row
+
+    def summary(self, run_id: int) -> RunSummary | None:
+        """Return the summary of a run, or None if another process has removed it meanwhile."""
         query = "SELECT summary, summary_sum FROM runs WHERE id = ?"
         with _translated_errors():
             found = self._connection.execute(query, (run_id,)).fetchone()
             if found is None:
-                raise IndexUnusableError("a row is missing")
+                return None
             _check_sum(found[1], zlib.crc32(found[0]))
             return msgspec.json.decode(found[0], type=RunSummary)
 
@@ -129,17 +154,19 @@ class IndexDatabase:
     ) -> dict[str, IndexRow]:
         """Write the summaries of runs, after their folder and version; remove those in ``gone``.
 
-        Return the new rows by folder.
+        Return their rows by folder. A row that another process has written meanwhile is kept.
         """
         with _translated_errors(), self._transaction():
             query = "SELECT seq FROM sqlite_sequence WHERE name = 'runs'"
             (last,) = self._connection.execute(query).fetchone() or (0,)
             rows: dict[str, IndexRow] = {}
             for number, (folder, version, summary) in enumerate(summaries, last + 1):
-                self._delete(folder)
-                row = IndexRow(number, folder, version, summary.started, has_outputs=False)
-                self._insert(row, msgspec.json.encode(summary))
-                rows[folder] = row
+                found = next(self._rows("WHERE folder = ?", folder), None)
+                if found is None or found.version != version:
+                    self._delete(folder)
+                    found = IndexRow(number, folder, version, summary.started, has_outputs=False)
+                    self._insert(found, msgspec.json.encode(summary))
+                rows[folder] = found
             for folder in gone:
                 self._delete(folder)
             self._drop_unused_outputs()
@@ -160,6 +187,7 @@ class IndexDatabase:
         for table in self._outputs_tables():
             if table not in used:
                 self._connection.execute(f"DROP TABLE {table}")
+                self._connection.execute("DELETE FROM sums WHERE name = ?", (table,))
 
     def _outputs_tables(self) -> list[str]:
         query = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%USING fts5%'"
@@ -175,17 +203,22 @@ class IndexDatabase:
                 self._connection.execute("DELETE FROM runs")
                 self._drop_unused_outputs()
 
-    def add_outputs(self, row: IndexRow, outputs: Iterable[tuple[int, str]]) -> IndexRow:
+    def add_outputs(self, row: IndexRow, outputs: Iterable[tuple[int, str]]) -> IndexRow | None:
         """Add the outputs of a run's hosts, each after the host's number in the run's summary.
 
-        Return the new row.
+        Return the new row, or None if another process has removed it meanwhile.
         """
         table = _outputs_table(row.id)
         with _translated_errors(), self._transaction():
+            found = next(self._rows("WHERE id = ?", row.id), None)
+            if found is None or found.has_outputs:
+                return found
             self._connection.execute(
                 f"CREATE VIRTUAL TABLE IF NOT EXISTS {table}"
-                f" USING fts5(output, content='', detail=none, tokenize='{_TOKENIZER}')"
+                " USING fts5(output, content='', detail=none, columnsize=0,"
+                f" tokenize='{_TOKENIZER}')"
             )
+            self._connection.execute("DELETE FROM sums WHERE name = ?", (table,))
             self._connection.executemany(
                 f"INSERT INTO {table} (rowid, output) VALUES (?, ?)",
                 # every character but the last two begins a trigram
@@ -200,11 +233,42 @@ class IndexDatabase:
             )
         return row
 
+    def check_outputs(self) -> None:
+        """Compare the checksums of all outputs, if the file is not as orch left it.
+
+        Outputs that were added have none yet: it is written.
+        """
+        with _translated_errors():
+            if not self._is_trusted:
+                with self._transaction("DEFERRED"):
+                    for name, found in self._connection.execute("SELECT name, sum FROM sums"):
+                        _check_sum(found, self._outputs_sum(name))
+                self._is_trusted = True
+            if self._outputs_without_sum():
+                with self._transaction():
+                    for table in self._outputs_without_sum():
+                        values = (table, self._outputs_sum(table))
+                        self._connection.execute("INSERT INTO sums VALUES (?, ?)", values)
+
+    def _outputs_without_sum(self) -> list[str]:
+        names = {name for (name,) in self._connection.execute("SELECT name FROM sums")}
+        return [table for table in self._outputs_tables() if table not in names]
+
+    def _outputs_sum(self, table: str) -> int:
+        found = 0
+        for row_id, block in self._connection.execute(f"SELECT id, block FROM {table}_data"):
+            found = zlib.crc32(block, found ^ row_id & 0xFFFFFFFF)
+        for row in self._connection.execute(f"SELECT segid, term, pgno FROM {table}_idx"):
+            found = zlib.crc32(repr(row).encode(), found)
+        return found
+
     def find_outputs(self, run_id: int, text: str) -> OutputMatches:
         """Return which outputs may contain the text: in the table of this run, of all its runs."""
         table = _outputs_table(run_id)
         found: dict[int, list[int]] = {}
         with _translated_errors():
+            if table not in self._outputs_tables():  # another process has removed all of its runs
+                return OutputMatches(None)
             terms = self._search_terms(table, _searchable(text))
             if not terms:
                 return OutputMatches(None if terms is None else {})
@@ -230,8 +294,8 @@ class IndexDatabase:
         return " OR ".join(map(_quoted, terms)) if len(terms) <= _MAX_TERMS else None
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        self._connection.execute(f"BEGIN {kind}")
         try:
             yield
             self._connection.execute("COMMIT")
@@ -253,8 +317,29 @@ class OutputMatches(Struct, frozen=True):
 
 def remove_database(path: Path) -> None:
     """Remove the files of a database. Raises OSError."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
+    for suffix in ("", "-wal", "-shm", "-seal"):
         path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+
+
+def _seal_of(path: Path) -> str:
+    about = path.stat()
+    return f"{about.st_size} {about.st_mtime_ns} {about.st_ino}"
+
+
+def _read_seal(path: Path) -> str:
+    try:
+        return path.with_name(f"{path.name}-seal").read_text("ascii")
+    except (OSError, ValueError):
+        return ""
+
+
+def _write_seal(path: Path) -> None:
+    seal = path.with_name(f"{path.name}-seal")
+    file = os.open(seal, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(file, _seal_of(path).encode())
+    finally:
+        os.close(file)
 
 
 def outputs_group(run_id: int) -> int:
@@ -266,8 +351,11 @@ def _outputs_table(run_id: int) -> str:
     return f"outputs_{outputs_group(run_id)}"
 
 
-def _make_private(path: Path) -> None:
-    """Create the file, readable for its owner alone; SQLite gives its other files the same mode."""
+def _make_private(path: Path) -> bool:
+    """Create the file, readable for its owner alone; return False if it exists.
+
+    SQLite gives its other files the same mode.
+    """
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
@@ -276,6 +364,8 @@ def _make_private(path: Path) -> None:
             raise IndexUnusableError("it is not a file") from None
         if about.st_mode & 0o077:
             path.chmod(0o600)
+        return False
+    return True
 
 
 def _searchable(text: str) -> str:

@@ -9,9 +9,11 @@ from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.journal.run_dirs import (
     RunRecord,
+    SummaryRow,
     check_readable,
     list_runs,
     read_record,
@@ -47,6 +49,8 @@ class _RecordedEvent(Struct, frozen=True):
     host: str = ""
     status: str = ""
     last: bool = False
+    seconds: float = 0.0
+    exit_code: int | None = None
 
 
 class _RunBegan(Struct, frozen=True, tag_field="event", tag="run_started"):
@@ -128,19 +132,35 @@ def record_of(folder: Path) -> RunRecord | None:
 
 
 def _record_from_events(folder: Path) -> RunRecord | None:
-    """Return the record of a run from its first event, if ``run.json`` is missing."""
+    """Return the record of a run from its events, if ``run.json`` is missing or damaged."""
+    began: _RunBegan | None = None
+    end: _RecordedEvent | None = None
+    statuses: dict[_HostPart, Status] = {}
     for line in _event_lines(folder):
-        with suppress(msgspec.MsgspecError):
-            began = msgspec.json.decode(line, type=_RunBegan)
-            return RunRecord(
-                began.stage,
-                began.tasks,
-                hosts=began.hosts,
-                apps=began.apps,
-                within=began.within,
-                started=began.time,
-            )
-    return None
+        with suppress(msgspec.MsgspecError, ValueError):
+            if began is None:
+                began = msgspec.json.decode(line, type=_RunBegan)
+                continue
+            event = msgspec.json.decode(line, type=_RecordedEvent)
+            end = event if event.event == "run_finished" else None
+            if event.event == "host_finished":
+                part, status = (event.app, event.host), Status(event.status)
+                worst = statuses.get(part, status)
+                statuses[part] = min(worst, status, key=lambda each: each.severity_rank)
+    if began is None:
+        return None
+    record = RunRecord(
+        began.stage,
+        began.tasks,
+        hosts=began.hosts,
+        apps=began.apps,
+        within=began.within,
+        started=began.time,
+    )
+    if end is None:
+        return record
+    rows = tuple(SummaryRow(host, status.value) for (_, host), status in statuses.items())
+    return replace(record, seconds=end.seconds, exit_code=end.exit_code, rows=rows)
 
 
 def _ran_tasks(record: RunRecord) -> bool:

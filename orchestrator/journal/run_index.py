@@ -119,6 +119,7 @@ class RunIndex:
         """
         runs = self._known_runs((RUNS_FOLDER, CONSOLE_FOLDER))
         self._add_outputs(runs)
+        self._ask(IndexDatabase.check_outputs, None)
         matches: dict[int, OutputMatches] = {}
         for run in runs:
             numbers = self._matching_hosts(run, text, matches)
@@ -141,6 +142,7 @@ class RunIndex:
         _clear_database(path)
         runs = self._known_runs((RUNS_FOLDER, CONSOLE_FOLDER))
         self._add_outputs(runs)
+        self._ask(IndexDatabase.check_outputs, None)
         return sum(run.row is not None for run in runs)
 
     def _known_runs(self, parents: Sequence[str]) -> list[_ListedRun]:
@@ -200,7 +202,11 @@ class RunIndex:
             (number, _output_text(f"{run.folder}/{log_file_name(host)}.log"))
             for number, host in enumerate(summary.hosts)
         )
-        run.row = self._ask(lambda database: database.add_outputs(row, outputs), row)
+
+        def add(database: IndexDatabase) -> IndexRow | None:
+            return database.add_outputs(row, outputs)
+
+        run.row = self._ask(add, None)
 
     def _matching_hosts(
         self, run: _ListedRun, text: str, matches: dict[int, OutputMatches]
@@ -231,7 +237,9 @@ class RunIndex:
         try:
             self._database = IndexDatabase(path)
         except IndexUnusableError as error:
-            self._give_up(error)
+            self._is_closed = True
+            if not error.is_busy:
+                self._give_up(error)
 
     def _ask(self, ask: Callable[[IndexDatabase], _T], default: _T) -> _T:
         """Return the database's answer; the default if it is busy, or unusable from now on."""
