@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.options import CommandOptions
+from orchestrator.cli.user_notes import tell_user
 from orchestrator.model.secret_masking import SecretMasker
 
 
@@ -50,11 +51,14 @@ def doctor_command(command_options: CommandOptions) -> int:
     from orchestrator.output.terminal_lock import TerminalLock
 
     selector = ProjectSelector(
-        command_options.directory, command_options.stages, command_options.limit
+        command_options.directory,
+        command_options.stages,
+        command_options.limit,
+        inventories=command_options.inventories,
+        refresh=command_options.refresh,
     )
-    context = load_context(
-        selector, os.environ, "doctor", click.get_current_context().find_object(SecretMasker)
-    )
+    masks = click.get_current_context().find_object(SecretMasker)
+    context = load_context(selector, os.environ, "doctor", masks, tell_user)
     if context.stage_choice.is_default:
         click.echo(f"Defaulting to {context.stage_choice.name}", err=True)
     terminal = TtyPrompter(TerminalLock())
@@ -72,6 +76,8 @@ def doctor_command(command_options: CommandOptions) -> int:
         out.lines(doctor_json(host_check, mask) for host_check in result.host_checks)
     else:
         out.lines(doctor_lines(result.host_checks, out, mask))
+    for text, mark in context.stage.connection_notes:
+        tell_user(f"{mark}: note: {text}")
     if result.tasks_unreadable:
         click.echo(
             "the tasks' requirements were not checked, because tasks have errors: see `orch lint`",

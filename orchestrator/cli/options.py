@@ -28,6 +28,8 @@ class CommandOptions(Struct, frozen=True, kw_only=True):
 
     directory: str | None = None
     stages: tuple[str, ...] = ()
+    inventories: tuple[str, ...] = ()
+    refresh: bool = False
     limit: str | None = None
     tags: tuple[str, ...] = ()
     skip_tags: tuple[str, ...] = ()
@@ -75,7 +77,7 @@ _SHARED_NAMES = frozenset(CommandOptions.__struct_fields__)
 
 
 def stage_options(command: F) -> F:
-    """Add ``-s`` and ``-C``: the stage and the project."""
+    """Add the options that select the stage, or an inventory, and the project."""
     return _apply_decorators(
         command,
         (
@@ -86,6 +88,20 @@ def stage_options(command: F) -> F:
                 shell_complete=completion.complete_stages,
                 help="The stage: a folder of inventories/. Default: $ORCH_STAGE, then the "
                 "project's default_stage.",
+            ),
+            click.option(
+                *("-i", "--inventory", "inventories"),
+                multiple=True,
+                metavar="PATH",
+                shell_complete=completion.complete_files,
+                help="An inventory of Ansible to use instead of a stage, also without a project: a "
+                "file or folder, or hosts with commas between them. Repeatable.",
+            ),
+            click.option(
+                "--refresh",
+                is_flag=True,
+                help="Run programs that print hosts again, instead of using what `inventory_cache` "
+                "kept.",
             ),
             directory_option,
         ),

@@ -15,6 +15,7 @@ from msgspec import structs
 from orchestrator.cli import completion, options
 from orchestrator.cli.group import DashDashCommand
 from orchestrator.cli.options import CommandOptions
+from orchestrator.cli.user_notes import tell_user
 from orchestrator.errors import Diagnostic, ExitCode, UsageError
 from orchestrator.model.secret_masking import SecretMasker
 
@@ -193,7 +194,7 @@ def plan_command(command_options: CommandOptions, words: tuple[str, ...], reveal
     from orchestrator.output.plan_text import plan_json, plan_lines
 
     task_requests = parse_task_requests(words)
-    context = load_command_context(command_options, f"plan {shlex.join(words)}")
+    context = load_command_context(command_options, f"plan {shlex.join(words)}", connects=False)
     plan_function = plan_tasks if reveal else plan_without_secrets
     plan = plan_function(context, task_requests, plan_options(command_options), os.environ)
     out = open_console(sys.stdout, os.environ)
@@ -300,10 +301,12 @@ def _check_confirmations(plan: Plan) -> None:
                 raise UsageError(Diagnostic(message, None, "pass --yes to confirm all batches"))
 
 
-def load_command_context(command_options: CommandOptions, example: str) -> ProjectContext:
+def load_command_context(
+    command_options: CommandOptions, example: str, *, connects: bool = True
+) -> ProjectContext:
     """Return the project, stage and hosts of a command; ``example`` is it, for errors.
 
-    Raises UsageError and DefinitionError.
+    ``connects``: the command connects to the hosts. Raises UsageError and DefinitionError.
     """
     from orchestrator.commands.context import ProjectSelector, load_context
 
@@ -312,10 +315,12 @@ def load_command_context(command_options: CommandOptions, example: str) -> Proje
         command_options.stages,
         command_options.limit,
         command_options.user,
+        inventories=command_options.inventories,
+        refresh=command_options.refresh,
+        connects=connects,
     )
-    context = load_context(
-        selector, os.environ, example, click.get_current_context().find_object(SecretMasker)
-    )
+    masks = click.get_current_context().find_object(SecretMasker)
+    context = load_context(selector, os.environ, example, masks, tell_user)
     if context.stage_choice.is_default:
         click.echo(f"Defaulting to {context.stage_choice.name}", err=True)
     return context
@@ -481,7 +486,8 @@ def rerun_command(
     arguments: Sequence[str],
 ) -> str:
     """Return the command line that runs this again on the hosts that failed, secrets masked."""
-    words = ["orch", "-s", context.stage.name, *command, "-l", "@failed"]
+    sources = [word for path in command_options.inventories for word in ("-i", path)]
+    words = ["orch", *(sources or ["-s", context.stage.name]), *command, "-l", "@failed"]
     words += _cli_args_for_rerun(command_options)
     for option, values in (
         ("--app", command_options.apps),

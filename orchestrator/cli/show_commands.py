@@ -12,9 +12,11 @@ import click
 
 from orchestrator.cli import completion, options
 from orchestrator.cli.options import CommandOptions
+from orchestrator.cli.user_notes import tell_user
 from orchestrator.errors import ExitCode
 
 if TYPE_CHECKING:
+    from orchestrator.commands.context import ProjectSelector
     from orchestrator.commands.show_vars import ValueOrigin
 
 
@@ -49,12 +51,13 @@ def stages_command(directory: str | None, as_json: bool) -> int:
 @options.pass_options
 def hosts_command(command_options: CommandOptions) -> int:
     """List the hosts of a stage, or those that --limit selects, with address and roles."""
-    from orchestrator.commands.context import ProjectSelector, load_context
+    from orchestrator.commands.context import load_context
 
     context = load_context(
-        ProjectSelector(command_options.directory, command_options.stages, command_options.limit),
+        _selector(command_options),
         os.environ,
         "hosts",
+        tell=tell_user,
     )
     if command_options.as_json:
         _print_json(
@@ -84,6 +87,20 @@ def hosts_command(command_options: CommandOptions) -> int:
         [("HOST", False), ("ADDRESS", False), ("TRANSPORT", False), ("ROLES", False)], rows
     )
     return ExitCode.OK
+
+
+def _selector(command_options: CommandOptions) -> ProjectSelector:
+    """Return what a command that does not connect selects."""
+    from orchestrator.commands.context import ProjectSelector
+
+    return ProjectSelector(
+        command_options.directory,
+        command_options.stages,
+        command_options.limit,
+        inventories=command_options.inventories,
+        refresh=command_options.refresh,
+        connects=False,
+    )
 
 
 @click.command("tasks", short_help="List the tasks.")
@@ -178,19 +195,26 @@ def schema_command(kind: str | None, write: bool, directory: str | None) -> int:
 @options.pass_options
 def vars_command(command_options: CommandOptions, host: str, origin: bool, app: str | None) -> int:
     """Show the variables of a host in a stage, as templates see them."""
-    from orchestrator.commands.context import ProjectSelector, load_context, select_apps
-    from orchestrator.commands.show_vars import resolved_variables, variable_origins
+    from orchestrator.commands.context import load_context, select_apps
+    from orchestrator.commands.show_vars import (
+        locked_files,
+        resolved_variables,
+        variable_origins,
+    )
 
     context = load_context(
-        ProjectSelector(command_options.directory, command_options.stages, None),
+        _selector(command_options),
         os.environ,
         f"vars {host}",
+        tell=tell_user,
     )
     if app is not None and (app == "all" or "," in app):
         raise click.UsageError("`vars --app` accepts a single app")
+    for path in locked_files(context, host, os.environ):
+        tell_user(f"{path}: not shown, because it is encrypted: set ORCH_VAULT_PASSWORD_FILE")
     selected_app = select_apps(context.stage, (app,))[0] if app is not None else None
     if origin:
-        origins = variable_origins(context, host, command_options.extra, selected_app)
+        origins = variable_origins(context, host, command_options.extra, os.environ, selected_app)
         if command_options.as_json:
             _print_json({name: _origin_json(values) for name, values in origins.items()})
         else:
@@ -222,14 +246,20 @@ def _json_text(value: object) -> str:
 
 @click.command("lint", short_help="Check the whole project.")
 @options.stage_options
-def lint_command(stages: tuple[str, ...], directory: str | None) -> int:
+@options.pass_options
+def lint_command(command_options: CommandOptions) -> int:
     """Validate all tasks and stages (or the given stage) and report every error.
+
+    With --inventory, validate only these inventories of Ansible.
 
     The exit code is 3 if there are errors; notes do not count.
     """
-    from orchestrator.commands.project_lint import lint_project
+    from orchestrator.commands.project_lint import lint_inventories, lint_project
 
-    errors, notes = lint_project(directory, stages)
+    if command_options.inventories:
+        errors, notes = lint_inventories(_selector(command_options), os.environ)
+    else:
+        errors, notes = lint_project(command_options.directory, command_options.stages)
     _print_lines(f"{mark}: note: {text}" for text, mark in notes)
     _print_errors(errors)
     if not errors:

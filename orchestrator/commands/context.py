@@ -9,8 +9,8 @@ import getpass
 import os
 import secrets
 import time
-from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -18,7 +18,15 @@ from msgspec.structs import replace
 
 from orchestrator import playbook, templating
 from orchestrator.commands.cli_args import parse_extra_variables
-from orchestrator.commands.project import StageChoice, resolve_project_root, select_stage
+from orchestrator.commands.connections import check_connections, complete_connections
+from orchestrator.commands.project import (
+    StageChoice,
+    inventory_name,
+    optional_project_root,
+    resolve_project_root,
+    select_stage,
+    standalone_root,
+)
 from orchestrator.errors import (
     DefinitionError,
     Diagnostic,
@@ -28,8 +36,9 @@ from orchestrator.errors import (
 )
 from orchestrator.inventory.hostnames import InvalidHostNameError, check_user
 from orchestrator.inventory.limit import select_hosts
-from orchestrator.inventory.stage_loader import load_stage
-from orchestrator.journal import last_run
+from orchestrator.inventory.programs import InventoryAccess
+from orchestrator.inventory.stage_loader import load_inventories, load_stage
+from orchestrator.journal import last_run, private_state_file
 from orchestrator.model.host import App, Host, Stage
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedValue, Values
@@ -50,12 +59,20 @@ _MAX_OUTER_RUNS = 20  # limit of nested runs that are recorded
 
 
 class ProjectSelector(Struct, frozen=True):
-    """Project, stage and hosts as selected on the command line; ``user`` logs in to the hosts."""
+    """Project, stage and hosts as selected on the command line; ``user`` logs in to the hosts.
+
+    ``inventories`` are Ansible's inventories to use instead of a stage. ``refresh``: programs that
+    print hosts run again, whatever they printed before. ``connects``: the command connects to the
+    hosts.
+    """
 
     directory: str | None = None
     stages: tuple[str, ...] = ()
     limit: str | None = None
     user: str | None = None
+    inventories: tuple[str, ...] = ()
+    refresh: bool = False
+    connects: bool = True
 
 
 class ProjectContext(Struct, frozen=True):
@@ -73,20 +90,57 @@ def load_context(
     environ: Mapping[str, str],
     example: str,
     masks: SecretMasker | None = None,
+    tell: Callable[[str], object] = lambda _text: None,
 ) -> ProjectContext:
     """Load the stage and select its hosts.
 
-    Secrets are added to ``masks`` when they are fetched. Raises UsageError or DefinitionError.
+    Secrets are added to ``masks`` when they are fetched. ``tell`` is called with notes for the
+    user. Raises UsageError or DefinitionError.
     """
-    root = resolve_project_root(selector.directory)
-    stage_choice = select_stage(root, selector.stages, environ, example)
-    stage = load_stage(root, stage_choice.name)
+    root, project = _root_of(selector, environ)
     secrets_source = SecretResolver(masks, secret_fetcher(environ))
+    access = InventoryAccess(
+        environ,
+        cache_file=partial(private_state_file, root, environ),
+        refresh=selector.refresh,
+        open_vault=lambda secret: secrets_source.decrypt_text(secret) or "",
+        tell=tell,
+    )
+    if selector.inventories:
+        name = inventory_name(selector.inventories)
+        stage_choice = StageChoice(name)
+        stage = load_inventories(project or Path.cwd(), selector.inventories, name, project, access)
+    else:
+        stage_choice = select_stage(root, selector.stages, environ, example)
+        stage = load_stage(root, stage_choice.name, access)
+    stage = complete_connections(
+        stage,
+        project or Path.cwd(),
+        environ,
+        secrets_source if selector.connects else SecretResolver(masks),
+    )
     hosts = _select_hosts(root, stage, selector.limit, environ)
     if selector.user is not None:
         hosts = tuple(_with_login_user(host, selector.user) for host in hosts)
         stage = replace(stage, hosts={**stage.hosts, **{host.name: host for host in hosts}})
+    if selector.connects:
+        check_connections(hosts)
     return ProjectContext(root, stage_choice, stage, hosts, secrets_source)
+
+
+def _root_of(selector: ProjectSelector, environ: Mapping[str, str]) -> tuple[Path, Path | None]:
+    """Return the folder for the run's records, and the project's folder, which is the same.
+
+    For inventories outside of a project, they are a folder in the state folder and None.
+    """
+    if not selector.inventories:
+        root = resolve_project_root(selector.directory)
+        return root, root
+    if selector.stages:
+        message = "--stage and --inventory exclude each other"
+        raise UsageError(Diagnostic(message, None, "drop one: an inventory is a stage of its own"))
+    project = optional_project_root(selector.directory)
+    return project or standalone_root(selector.inventories, environ), project
 
 
 def _with_login_user(host: Host, user: str) -> Host:

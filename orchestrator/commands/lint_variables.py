@@ -19,7 +19,7 @@ from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values
 from orchestrator.model.secret import SecretResolver
 from orchestrator.planner.host_diagnostics import HostDiagnostics
 from orchestrator.planner.host_scope import UNAVAILABLE_NAMES, HostScope
-from orchestrator.planner.request import PlanRequest, ScopeFactory
+from orchestrator.planner.request import ANSIBLE_NAMES, PlanRequest, ScopeFactory
 from orchestrator.planner.step_options import environment_variables
 from orchestrator.planner.task_expander import ScopedTemplate
 from orchestrator.planner.task_scope import TaskScope
@@ -92,7 +92,7 @@ def _variable_errors(scope: HostScope, environment: Values) -> list[Diagnostic]:
     found: dict[Diagnostic, None] = {}
     task_scope = TaskScope(_NO_TASK, scope, passed_args={})
     for name, value in scope.vars.items():
-        _collect_errors(partial(scope.resolve, name), value, found, scope.secrets)
+        _collect_errors(partial(scope.resolve_from_vars, name), value, found, scope.secrets)
     for name, value in environment.items():
         scoped_template = ScopedTemplate(scope.templates.value(value), task_scope)
         _collect_errors(
@@ -126,7 +126,7 @@ DEPLOY_VARIABLE = "deploy_to"
 """A variable that every app with deployments has."""
 
 BUILTIN_NAMES = frozenset(
-    {*UNAVAILABLE_NAMES, "facts", "host", "hosts", "stage", "task", "run", "roles", "env"}
+    {*UNAVAILABLE_NAMES, "facts", "host", "hosts", "stage", "task", "run", "roles", "env", "vars"}
 )
 """Names of the built-in objects."""
 
@@ -160,6 +160,9 @@ def undefined_name_errors(
     host_variables = {str(name) for *_, variables in hosts for name in variables}
     all_params = {name for task in tasks for name in task.params}
     known_names = BUILTIN_NAMES | runtime_names | app_variables
+    if any(stage.is_ansible for stage in stages):
+        known_names |= ANSIBLE_NAMES
+    is_complete = not any(stage.has_encrypted_files for stage in stages)
     diagnostics: dict[Diagnostic, None] = {}
     notes: dict[tuple[str, SourcePosition], None] = {}
     for task in tasks:
@@ -172,7 +175,7 @@ def undefined_name_errors(
                 )
             elif name in all_params:
                 notes[f"'{name}' is a param of other tasks, but undefined in this one", mark] = None
-            else:
+            elif is_complete:
                 candidates = {*host_variables, *known_names, *task.params}
                 hint = (
                     ansible.VARIABLE_HINTS.get(name, "")

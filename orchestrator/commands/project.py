@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from orchestrator.errors import Diagnostic, UsageError
+from orchestrator.inventory.hostnames import stage_name_error
 from orchestrator.inventory.stages import (
     StageList,
     find_project_root,
@@ -82,6 +84,46 @@ def optional_project_root(directory: str | None) -> Path | None:
         return resolve_project_root(directory)
     check_working_directory()
     return find_project_root(Path.cwd())
+
+
+_USUAL_NAMES = ("hosts", "inventory")
+"""Names of inventories that say less than the name of their folder."""
+
+
+def inventory_name(inventories: Sequence[str]) -> str:
+    """Return the name that stands for the stage of these inventories."""
+    names: list[str] = []
+    for text in inventories:
+        path = Path(text).absolute()
+        is_usual = path.stem in _USUAL_NAMES and not path.is_dir()
+        name = path.parent.name if is_usual else path.stem
+        names.append(name if not stage_name_error(name) and "," not in name else "inventory")
+    return "+".join(dict.fromkeys(names))
+
+
+def standalone_root(inventories: Sequence[str], environ: Mapping[str, str]) -> Path:
+    """Return the folder that stands for a project when inventories are used outside of one.
+
+    It is below XDG_STATE_HOME and is created, for its owner alone; runs are recorded there. Raises
+    UsageError if there is no such folder.
+    """
+    check_working_directory()
+    state, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
+    if not Path(state).is_absolute():
+        state = f"{home}/.local/state" if Path(home).is_absolute() else ""
+    if not state:
+        message = "there is no folder for the records of the run"
+        raise UsageError(Diagnostic(message, None, "set HOME or XDG_STATE_HOME"))
+    places = "\n".join(str(Path(text).absolute()) for text in inventories)
+    digest = hashlib.sha256(places.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    folder = Path(state) / "orch" / f"{inventory_name(inventories)}-{digest}"
+    try:
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        message = f"cannot create {folder}, the folder for the records of the run: {why}"
+        raise UsageError(Diagnostic(message, None, "set XDG_STATE_HOME to a folder")) from None
+    return folder
 
 
 def select_stage(

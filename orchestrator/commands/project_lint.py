@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from orchestrator import playbook
 from orchestrator.commands import lint_variables
-from orchestrator.commands.context import new_run
+from orchestrator.commands.context import ProjectSelector, load_context, new_run
 from orchestrator.commands.lint_variables import undefined_name_errors, unused_app_variables
 from orchestrator.commands.project import resolve_project_root
 from orchestrator.errors import (
@@ -100,7 +100,10 @@ def lint_project(
             notes += stage.notes
             if loaded:  # otherwise the names that tasks define are unknown
                 check = partial(lint_variables.check_variables, stage, runtime_names)
-                errors.collect_errors(check)
+                if stage.is_ansible:
+                    notes += _unresolved_notes(check)
+                else:
+                    errors.collect_errors(check)
                 errors.collect_errors(partial(_check_app_claims, stage))
     # in a stage that cannot be read, any name may be defined
     if loaded and len(loaded_stages) == len(stage_list.names):
@@ -111,12 +114,33 @@ def lint_project(
     return errors.diagnostics, list(dict.fromkeys(notes + lint_warnings(project_tasks)))
 
 
+def lint_inventories(
+    selector: ProjectSelector, environ: Mapping[str, str]
+) -> tuple[list[Diagnostic], list[LintNote]]:
+    """Return the errors and notes of the inventories that are selected instead of a stage."""
+    errors = ErrorCollector([])
+    context = errors.collect_errors(partial(load_context, selector, environ, "lint"))
+    return errors.diagnostics, list(context.stage.notes) if context else []
+
+
 def _check_default_stage(root: Path, stage_names: Sequence[str], errors: ErrorCollector) -> None:
     default = errors.collect_errors(partial(read_default_stage, root))
     if default is not None and default.data not in stage_names:
         message = f"the default stage '{default.data}' does not exist"
         hint = f"the stages are: {', '.join(stage_names)}"
         errors.add([Diagnostic(message, default.mark, hint)])
+
+
+def _unresolved_notes(check: Callable[[], object]) -> Iterator[LintNote]:
+    """Yield a note for each variable of Ansible's inventory that orch cannot resolve.
+
+    It is an error only in a run whose tasks use the variable.
+    """
+    found = ErrorCollector([])
+    found.collect_errors(check)
+    for diagnostic in found.diagnostics:
+        text = f"a task that uses this value would fail: {diagnostic.message}"
+        yield text, diagnostic.mark or SourcePosition("")
 
 
 def _modules_with_defaults(stages: Iterable[Stage]) -> frozenset[str]:

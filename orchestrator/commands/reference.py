@@ -538,12 +538,14 @@ ENVIRONMENT_HELP: Mapping[str, str] = {
     "ORCH_SSH_PASSWORD_FILE": "A file with the password of the login user in its first line; read "
     "without a terminal",
     "ORCH_BECOME_PASSWORD_FILE": "A file with the password for `become` in its first line",
+    "ORCH_VAULT_PASSWORD_FILE": "A file with the password of vaults, or a program that prints it",
+    "ORCH_VAULT_PASSWORD_FILE_ID": "The same for the vault ID `ID`, in capitals",
     "ORCH_RUN": "In `local` steps: the ID of the run, which a run that they start reports",
     "SSH_AUTH_SOCK": "The socket of the ssh-agent",
     "HOME": "The folder of `~` and of `.ssh`",
     "SHELL": "The shell of `ProxyCommand` and `Match exec` of ssh_config",
-    "XDG_STATE_HOME": "The folder of logs if the project's folder cannot be written; by default "
-    "`~/.local/state`",
+    "XDG_STATE_HOME": "The folder of logs if there is no project, or its folder cannot be written; "
+    "by default `~/.local/state`",
     "NO_COLOR": "If it is not empty: no colors and no live display (https://no-color.org)",
     "CI": "If it is set and not 0 or false: no live display",
     "GITHUB_ACTIONS": "If it is true: `run` shows its tasks as groups, annotates failures and "
@@ -564,6 +566,8 @@ FILES_HELP: Mapping[str, str] = {
     "inventories/STAGE/hosts": "A program that prints the content of hosts.yml as JSON",
     "inventories/STAGE/roles/NAME.yml": "A role: `orch doc role`",
     "inventories/STAGE/roles.yml": "All roles in one file",
+    "inventories/STAGE/hosts.ini, group_vars/, host_vars/": "An inventory of Ansible, in place of "
+    "`hosts` and `roles`",
     "inventories/STAGE/apps/NAME.yml": "What differs for an app in this stage: `orch doc app`",
     "inventories/common/": "The base of all stages, with the same layout",
     "tasks/NAME.yml": "The task NAME: `orch doc task`",

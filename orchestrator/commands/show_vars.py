@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from msgspec import Struct
 
@@ -18,8 +19,11 @@ from orchestrator.inventory.precedence import (
 from orchestrator.model.host import App, Host
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.model.marked_value import MarkedValue, merge_values
+from orchestrator.model.secret import SecretResolver
+from orchestrator.planner.encrypted_layers import open_encrypted_layer
 from orchestrator.planner.host_scope import HostScope
 from orchestrator.planner.request import PlanRequest, ScopeFactory
+from orchestrator.yamlio.vault_passwords import has_vault_password
 
 
 def resolved_variables(
@@ -31,7 +35,8 @@ def resolved_variables(
 ) -> dict[str, object]:
     """Return every variable of the host (of an app on it), rendered.
 
-    A secret is shown as a description of its source. Raises DefinitionError.
+    Those of Ansible's inventories are as written, because only their uses need to be resolved. A
+    secret is shown as a description of its source. Raises DefinitionError.
     """
     host = _find_host(context, name, app)
     plan_request = PlanRequest(
@@ -42,12 +47,14 @@ def resolved_variables(
         run=new_run(0.0),
         extra_variables=parse_extra_variables(extra),
         environ=environ,
+        secrets=_file_secrets(context, environ),
     )
     scope = ScopeFactory(plan_request, app).scope_of(host)
-    return {
-        str(name): _resolve_variable(scope, name)
-        for name in sorted({*scope.vars, *scope.extra_vars})
-    }
+    names = sorted({*scope.vars, *scope.extra_vars})
+    if context.stage.is_ansible:
+        written = ((str(name), scope.written_value(name)) for name in names)
+        return {name: value.to_display() for name, value in written if value is not None}
+    return {str(name): _resolve_variable(scope, name) for name in names}
 
 
 def _resolve_variable(scope: HostScope, name: str) -> object:
@@ -73,8 +80,27 @@ class ValueOrigin(Struct, frozen=True):
         return {"value": self.value, "file": self.mark.path, "line": line, "column": column}
 
 
+def _file_secrets(context: ProjectContext, environ: Mapping[str, str]) -> SecretResolver:
+    """Return what decrypts files if the environment names a password; it decrypts nothing else."""
+    can_open = context.stage.has_encrypted_files and has_vault_password(environ)
+    return context.secrets if can_open else SecretResolver()
+
+
+def locked_files(context: ProjectContext, name: str, environ: Mapping[str, str]) -> list[str]:
+    """Return the encrypted files of a host whose variables are not shown."""
+    host = context.stage.hosts.get(name)
+    if host is None or has_vault_password(environ):
+        return []
+    layers = (layer.encrypted for layer in host.layers)
+    return [encrypted.mark.path for encrypted in layers if encrypted is not None]
+
+
 def variable_origins(
-    context: ProjectContext, name: str, extra: Sequence[str], app: App | None = None
+    context: ProjectContext,
+    name: str,
+    extra: Sequence[str],
+    environ: Mapping[str, str],
+    app: App | None = None,
 ) -> dict[str, list[ValueOrigin]]:
     """Return each variable and setting of the host (of an app on it) as written.
 
@@ -83,7 +109,9 @@ def variable_origins(
     """
     host = _find_host(context, name, app)
     layers = app.layers_on(host) if app else ()
-    found = dict(VariableMerger().values_of(host, layers))
+    secrets = _file_secrets(context, environ)
+    merger = VariableMerger(open_layer=partial(open_encrypted_layer, secrets=secrets))
+    found = dict(merger.values_of(host, layers))
     for key, value in parse_extra_variables(extra).items():
         found[key] = merge_values(found[key], value) if key in found else value
     sections = [("", found)]
@@ -106,11 +134,11 @@ def _value_origins(name: str, value: MarkedValue) -> Iterator[tuple[str, list[Va
         for key, inner in value.data.items():
             yield from _value_origins(f"{name}.{key}", inner)
         return
-    written = [ValueOrigin(value.to_plain(), value.mark)]
+    written = [ValueOrigin(value.to_display(), value.mark)]
     overridden = value.overridden
     while overridden is not None:
         if not isinstance(overridden.data, dict):
-            written.append(ValueOrigin(overridden.to_plain(), overridden.mark))
+            written.append(ValueOrigin(overridden.to_display(), overridden.mark))
         overridden = overridden.overridden
     yield name, written
 

@@ -111,13 +111,13 @@ def jump_host_key(text: str) -> str:
 def resolve_connection_options(name: str, settings: Values) -> ConnectionOptions:
     """Return the connection options of the host ``name`` from its validated settings."""
     fields: Mapping[str, Any] = {each: _typed_data(value.data) for each, value in settings.items()}
-    jump = _jumps_before(name, fields["jump"]) if "jump" in fields else None
+    jump = jumps_before(name, fields["jump"]) if "jump" in fields else None
     return ConnectionOptions(
         **{"address": name, **fields, "jump": jump, "set_fields": frozenset(fields)}
     )
 
 
-def _jumps_before(name: str, jump: str) -> str | None:
+def jumps_before(name: str, jump: str) -> str | None:
     """Return the jump hosts before this host: a jump host does not jump through itself."""
     if jump.lower() == NO_JUMP:
         return None

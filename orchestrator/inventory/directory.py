@@ -1,16 +1,13 @@
-"""Reading of a stage's folder: its files, and the executable ``hosts`` that prints JSON."""
+"""Reading of a stage's folder: its files, and the hosts that an executable prints."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
 from orchestrator.errors import (
     DefinitionError,
-    Diagnostic,
     DiagnosticCollector,
     SourcePosition,
     suggest_nearest,
@@ -18,73 +15,9 @@ from orchestrator.errors import (
 from orchestrator.inventory.hostnames import escape_unprintable
 from orchestrator.model import ansible
 from orchestrator.model.marked_value import MarkedKey, MarkedValue
-from orchestrator.model.text_encoding import decode_bytes as keep_bytes
-from orchestrator.yamlio import child_process
-from orchestrator.yamlio.json_loader import parse_json
 from orchestrator.yamlio.local_files import DirectoryListing, list_directory
 from orchestrator.yamlio.schema import SchemaReader
-from orchestrator.yamlio.yaml_loader import decode_utf8, load_yaml
-
-SCRIPT_TIMEOUT = 30.0
-_MAX_ERROR_CHARS = 1000
-
-
-def run_inventory_script(
-    path: Path, shown: str, root: Path, stage: str, timeout: float = SCRIPT_TIMEOUT
-) -> MarkedValue:
-    """Run the inventory script and return its JSON output; the positions name its path.
-
-    The script runs in the project root, with ORCH_STAGE set and /dev/null as standard input. The
-    script and its children are killed after ``timeout`` seconds. Raises ``DefinitionError`` if the
-    script cannot run, fails, times out or does not print JSON.
-    """
-    mark = SourcePosition(shown)
-    if not os.access(path, os.X_OK):
-        hint = f"chmod +x {shown}, or name it {shown}.yml if it is a list of hosts"
-        raise DefinitionError(Diagnostic(f"{shown} is not executable", mark, hint))
-
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [path.absolute()],
-            cwd=root,
-            env={**os.environ, "ORCH_STAGE": stage},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # its children can be killed with it
-        )
-
-    try:
-        program, (out, err) = child_process.supervise_child(
-            start, lambda program: (program, program.communicate(timeout=timeout)), _end_script
-        )
-    except OSError as error:
-        hint = "its first line must name an interpreter, like #!/bin/sh"
-        what = f"{shown} cannot run: {(error.strerror or str(error)).lower()}"
-        raise DefinitionError(Diagnostic(what, mark, hint)) from error
-    except subprocess.TimeoutExpired as error:
-        what = (
-            f"{shown} did not finish within {timeout:g} seconds{_error_tail(error.stderr or b'')}"
-        )
-        raise DefinitionError(Diagnostic(what, mark)) from error
-    if program.returncode:
-        how = f"exited with {program.returncode}" if program.returncode > 0 else "was killed"
-        raise DefinitionError(Diagnostic(f"{shown} {how}{_error_tail(err)}", mark))
-    return parse_json(decode_utf8(out, shown), shown)
-
-
-def _end_script(program: subprocess.Popen[bytes]) -> None:
-    os.killpg(program.pid, signal.SIGKILL)
-    program.wait()
-    for pipe in (program.stdout, program.stderr):
-        if pipe is not None:
-            pipe.close()
-
-
-def _error_tail(err: bytes) -> str:
-    text = keep_bytes(err).strip()
-    return f": {text[-_MAX_ERROR_CHARS:]}" if text else ""
-
+from orchestrator.yamlio.yaml_loader import load_yaml
 
 InventoryWarning: TypeAlias = tuple[str, SourcePosition]
 NamedValues: TypeAlias = list[tuple[MarkedKey, MarkedValue]]
@@ -92,6 +25,8 @@ NamedValues: TypeAlias = list[tuple[MarkedKey, MarkedValue]]
 STAGE, HOSTS, ROLES, APPS = "stage", "hosts", "roles", "apps"
 _FILES = (STAGE, HOSTS, ROLES, APPS)
 _FOLDERS = (HOSTS, ROLES, APPS)
+ANSIBLE_FOLDERS = ("group_vars", "host_vars")
+ANSIBLE_FILE = "hosts.ini"
 
 
 class InventoryDirectory:
@@ -106,7 +41,26 @@ class InventoryDirectory:
         self.path, self.shown = path, shown
         self.problems, self.notes = problems, notes
         self.found: DirectoryListing = list_directory(path, shown, problems)
-        self._report_unknown_files()
+
+    def is_ansible(self) -> bool:
+        """Return True if the folder is an inventory of Ansible by itself."""
+        folders, others = self.found.folders, self.found.others
+        has_mark = any(name in folders for name in ANSIBLE_FOLDERS) or ANSIBLE_FILE in others
+        return has_mark and not any(name in folders for name in (HOSTS, ROLES))
+
+    def report_own_hosts(self) -> None:
+        """Report hosts and roles of orch's own format, which an Ansible inventory excludes."""
+        for name in (HOSTS, ROLES):
+            if name in self.found.folders or name in self.found.files:
+                shown = self.found.files.get(name, f"{name}/")
+                what = f"the hosts are those of `ansible`, so {shown} is not read"
+                hint = f"remove {shown}, or `ansible` in stage.yml"
+                self.problems.add(what, SourcePosition(f"{self.shown}/{shown}"), hint)
+
+    def own_names(self) -> tuple[str, ...]:
+        """Return the names of entries that orch reads itself: settings and apps."""
+        files = [self.found.files[name] for name in (STAGE, APPS) if name in self.found.files]
+        return (*files, APPS)
 
     def read_settings(self) -> MarkedValue | None:
         """Return the content of ``stage.yml``, or None if there is no such file."""
@@ -121,10 +75,11 @@ class InventoryDirectory:
         """Return each app with its definition, from ``apps/`` or ``apps.yml``."""
         return self._read_named(APPS) if self._has_one_form(APPS) else []
 
-    def read_hosts(self, root: Path, stage: str) -> NamedValues:
+    def read_hosts(self, run_program: Callable[[Path, str], MarkedValue]) -> NamedValues:
         """Return each host with its definition.
 
-        The source is ``hosts/``, ``hosts.yml`` or an executable ``hosts``.
+        The source is ``hosts/``, ``hosts.yml`` or an executable ``hosts``, which ``run_program``
+        runs.
         """
         if not self._has_one_form(HOSTS):
             return []
@@ -132,9 +87,7 @@ class InventoryDirectory:
             return self._read_named(HOSTS)
         shown = f"{self.shown}/{HOSTS}"
         try:
-            return self._read_mapping(
-                run_inventory_script(self.path / HOSTS, shown, root, stage), HOSTS
-            )
+            return self._read_mapping(run_program(self.path / HOSTS, shown), HOSTS)
         except DefinitionError as error:
             self._add_problems(error)
             return []
@@ -212,7 +165,7 @@ class InventoryDirectory:
         for problem in error.diagnostics:
             self.problems.add(problem.message, problem.mark, problem.hint)
 
-    def _report_unknown_files(self) -> None:
+    def report_unknown_files(self) -> None:
         """Report files with a misspelt name, and add a warning for other unknown files.
 
         A misspelt ``hosts/`` would silently lose hosts.

@@ -115,6 +115,19 @@ DEFAULTS = FileKey(
     example="defaults: {service: {within: 30s}}",
 )
 
+PROGRAM_KEYS: KeyTable = {
+    "inventory_cache": FileKey(
+        "duration",
+        "How long the output of a program that prints hosts is used again; `--refresh` runs it",
+        "0",
+        "inventory_cache: 10m",
+    ),
+    "inventory_timeout": FileKey(
+        "duration", "The time that such a program may take", "30s", "inventory_timeout: 2m"
+    ),
+}
+"""Keys of ``stage.yml`` for programs that print hosts."""
+
 STAGE: KeyTable = {
     "desc": DESC,
     **LAYER,
@@ -126,11 +139,18 @@ STAGE: KeyTable = {
         "false",
         "protected: true",
     ),
+    "ansible": FileKey(
+        "names",
+        "Inventories of Ansible whose hosts and groups are the stage's hosts and roles: files and "
+        "folders, relative to the project, else to the stage's folder",
+        example="ansible: inventory/production",
+    ),
+    **PROGRAM_KEYS,
 }
 """Keys of a stage's ``stage.yml``."""
 
 COMMON_STAGE: KeyTable = {
-    **STAGE,
+    **{name: key for name, key in STAGE.items() if name != "ansible"},
     "default_stage": FileKey(
         "text", "The stage of commands without `-s`", "none", "default_stage: dev"
     ),

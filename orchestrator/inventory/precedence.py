@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from orchestrator.inventory.records import InventoryLevel
 from orchestrator.model.host import Host, VariableLayer
-from orchestrator.model.marked_value import MarkedValue, Values, merge_values
+from orchestrator.model.marked_value import MarkedValue, Values, merge_values, replace_value
 
 SectionGetter: TypeAlias = Callable[[VariableLayer], Values]
 
@@ -52,15 +52,60 @@ class _MergeNode:
         self.after: dict[int, _MergeNode] = {}
 
 
+class DeferredValues(Mapping[str, MarkedValue]):
+    """Merged values with those of an encrypted file among them, which is opened when it matters.
+
+    ``weak`` are the values below the layer with ``own`` values; None if the layer is the encrypted
+    one. ``merge`` returns all of them merged. A value that replaces whatever is below it is found
+    without opening a file below it.
+    """
+
+    __slots__ = ("_merge", "_own", "_values", "_weak")
+
+    def __init__(
+        self, weak: Values, own: Values | None, merge: Callable[[Values], Values], *, replaces: bool
+    ) -> None:
+        self._weak, self._merge = weak, merge
+        self._own = own if replaces else None
+        self._values: Values | None = None
+
+    def resolved(self) -> Values:
+        """Return the values, which are merged only once. Raises OrchError."""
+        if self._values is None:
+            self._values = self._merge(_resolved(self._weak))
+        return self._values
+
+    def __getitem__(self, name: str) -> MarkedValue:
+        values: Values = self
+        while isinstance(values, DeferredValues) and values._values is None:
+            if values._own is None:
+                break
+            if name in values._own:
+                return values._own[name]
+            values = values._weak
+        return self.resolved()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.resolved())
+
+    def __len__(self) -> int:
+        return len(self.resolved())
+
+
 class VariableMerger:
     """A merger of one section of layers, weak to strong; common beginnings are merged once.
 
-    The layers must not change afterwards. Several threads may use one merger; at worst a merge is
-    done twice.
+    ``open_layer`` returns the variables of an encrypted layer, when a value is needed; without it,
+    they are left out. The layers must not change afterwards. Several threads may use one merger; at
+    worst a merge is done twice.
     """
 
-    def __init__(self, section: SectionGetter = variables_of) -> None:
-        self.section = section
+    def __init__(
+        self,
+        section: SectionGetter = variables_of,
+        open_layer: Callable[[VariableLayer], Values] | None = None,
+    ) -> None:
+        self.section, self.open_layer = section, open_layer
         self._root = _MergeNode(None, {})
 
     def merge_layers(self, layers: Iterable[VariableLayer]) -> Values:
@@ -81,13 +126,36 @@ class VariableMerger:
         return self.merge_layers((*below, *host.layers, *extra))
 
     def _overlay(self, weak: Values, layer: VariableLayer) -> Values:
+        open_layer = self.open_layer
+        if layer.encrypted is not None and open_layer is not None:
+            return DeferredValues(
+                weak,
+                None,
+                lambda below: self._overlay_values(below, layer, open_layer(layer)),
+                replaces=layer.replaces,
+            )
         layer_values = self.section(layer)
         if not layer_values:
             return weak
-        own = {n: merge_values(weak[n], v) if n in weak else v for n, v in layer_values.items()}
+        if isinstance(weak, DeferredValues):
+            return DeferredValues(
+                weak,
+                layer_values,
+                lambda below: self._overlay_values(below, layer, layer_values),
+                replaces=layer.replaces,
+            )
+        return self._overlay_values(weak, layer, layer_values)
+
+    def _overlay_values(self, weak: Values, layer: VariableLayer, layer_values: Values) -> Values:
+        merge = replace_value if layer.replaces else merge_values
+        own = {n: merge(weak[n], v) if n in weak else v for n, v in layer_values.items()}
         if layer.kind in _CONTEXT_NAMES and len(weak) > len(own):
             return ChainMap(own, weak)  # type: ignore[arg-type]  # never written to
         return {**weak, **own}
+
+
+def _resolved(values: Values) -> Values:
+    return values.resolved() if isinstance(values, DeferredValues) else values
 
 
 def host_variables(host: Host, extra: Sequence[VariableLayer] = ()) -> Mapping[str, MarkedValue]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from pathlib import Path
 
 from msgspec import Struct, field
 
@@ -69,17 +70,34 @@ class AppEntry(Struct, frozen=True):
 
 
 class StageSettings(Struct, frozen=True):
-    """The content of a ``stage.yml``."""
+    """The content of a ``stage.yml``.
+
+    ``ansible`` are the paths of Ansible's inventories, as written. ``inventory_cache`` and
+    ``inventory_timeout`` are in seconds; None if the file does not set them.
+    """
 
     desc: str | None = None
     protected: bool | None = None
     layer: VariableLayer | None = None
     default_stage: MarkedValue | None = None
     keep_runs: int | None = None
+    ansible: tuple[MarkedKey, ...] = ()
+    inventory_cache: float | None = None
+    inventory_timeout: float | None = None
+
+
+class AnsibleSource(Struct, frozen=True):
+    """A file or folder of an Ansible inventory. ``ignored`` are entries that are no sources."""
+
+    path: Path
+    ignored: tuple[str, ...] = ()
 
 
 class InventoryRecords(Struct, frozen=True):
-    """The content of one folder of ``inventories/``: a stage's own, or ``common``."""
+    """The content of one folder of ``inventories/``: a stage's own, or ``common``.
+
+    With ``ansible``, the hosts and roles are those of these sources.
+    """
 
     level: InventoryLevel
     path: str
@@ -87,3 +105,4 @@ class InventoryRecords(Struct, frozen=True):
     hosts: tuple[HostEntry, ...] = ()
     roles: dict[str, RoleEntry] = field(default_factory=dict)
     apps: tuple[AppEntry, ...] = ()
+    ansible: tuple[AnsibleSource, ...] = ()

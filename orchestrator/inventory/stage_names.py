@@ -62,10 +62,11 @@ class StageNames:
     def _described_hosts(self, folder: Path) -> list[str]:
         program = folder / "hosts"
         if program.is_file() and os.access(program, os.X_OK):
-            from orchestrator.inventory.directory import run_inventory_script
+            from orchestrator.inventory.programs import InventoryAccess, ProgramRunner
 
+            runner = ProgramRunner(InventoryAccess(), self.root, self.stage)
             try:
-                value = run_inventory_script(program, str(program), self.root, self.stage)
+                value = runner.run_hosts(program, str(program))
             except DefinitionError:
                 return []
             return list(value.data) if isinstance(value.data, dict) else []

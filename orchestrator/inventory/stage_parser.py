@@ -17,7 +17,9 @@ from orchestrator.inventory.hostnames import (
     parse_host_spec,
     role_name_error,
 )
+from orchestrator.inventory.programs import PROGRAM_TIMEOUT, InventoryAccess, ProgramRunner
 from orchestrator.inventory.records import (
+    AnsibleSource,
     AppEntry,
     HostEntry,
     HostRef,
@@ -28,6 +30,7 @@ from orchestrator.inventory.records import (
 )
 from orchestrator.model.host import VariableLayer
 from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values
+from orchestrator.yamlio.local_files import display_path, expand_home
 from orchestrator.yamlio.schema import SchemaReader, describe_value
 
 
@@ -180,9 +183,14 @@ class InventoryReader:
     """A reader of one folder of ``inventories/`` for a stage; errors go to ``problems``."""
 
     def __init__(
-        self, root: Path, stage: str, problems: DiagnosticCollector, notes: list[InventoryWarning]
+        self,
+        root: Path,
+        stage: str,
+        problems: DiagnosticCollector,
+        notes: list[InventoryWarning],
+        access: InventoryAccess,
     ) -> None:
-        self.root, self.stage = root, stage
+        self.root, self.stage, self.access = root, stage, access
         self.problems, self.notes = problems, notes
         self.read = SchemaReader(problems)
         self.layers = LayerReader(self.read, root)
@@ -193,14 +201,27 @@ class InventoryReader:
         self.refs.level = level
         folder = InventoryDirectory(path, shown, self.problems, self.notes)
         settings = self.read_settings(folder.read_settings(), path.name)
+        apps = [self.read_app(name, body) for name, body in folder.read_apps()]
+        found = tuple(app for app in apps if app)
+        if settings.ansible or (level is InventoryLevel.STAGE and folder.is_ansible()):
+            if settings.ansible:
+                folder.report_own_hosts()
+            sources = self.ansible_sources(path, folder, settings)
+            return InventoryRecords(level, shown, settings, apps=found, ansible=sources)
+        folder.report_unknown_files()
+        programs = ProgramRunner(
+            self.access,
+            self.root,
+            self.stage,
+            settings.inventory_cache or 0.0,
+            settings.inventory_timeout or PROGRAM_TIMEOUT,
+        )
         hosts = [
             e
-            for name, body in folder.read_hosts(self.root, self.stage)
+            for name, body in folder.read_hosts(programs.run_hosts)
             for e in self.read_host_entries(name, body)
         ]
         roles = [self.read_role(name, body) for name, body in folder.read_roles()]
-        apps = [self.read_app(name, body) for name, body in folder.read_apps()]
-        found = tuple(app for app in apps if app)
         return InventoryRecords(
             level,
             shown,
@@ -209,6 +230,25 @@ class InventoryReader:
             roles={r.name: r for r in roles if r},
             apps=found,
         )
+
+    def ansible_sources(
+        self, path: Path, folder: InventoryDirectory, settings: StageSettings
+    ) -> tuple[AnsibleSource, ...]:
+        """Return the sources that `ansible` names, or the folder itself without it."""
+        if not settings.ansible:
+            return (AnsibleSource(path, folder.own_names()),)
+        found: list[AnsibleSource] = []
+        for name in settings.ansible:
+            places = (self.root / expand_home(name), path / expand_home(name))
+            source = next((place for place in places if place.exists()), None)
+            if source is None:
+                what = f"`ansible` names '{name}', which does not exist"
+                hint = f"the path is relative to {display_path(self.root)}"
+                self.problems.add(what, name.mark, hint)
+            else:
+                own = source.resolve() == path.resolve()
+                found.append(AnsibleSource(source, folder.own_names() if own else ()))
+        return tuple(found)
 
     def read_settings(self, value: MarkedValue | None, name: str) -> StageSettings:
         if value is None:
@@ -229,6 +269,11 @@ class InventoryReader:
             layer=self.layers.read_layer("stage", name, fields, what),
             default_stage=default,
             keep_runs=self.read.integer(fields.get("keep_runs"), "keep_runs", 1),
+            ansible=self.read.string_list(fields.get("ansible"), "ansible") or (),
+            inventory_cache=self.read.duration(fields.get("inventory_cache"), "inventory_cache"),
+            inventory_timeout=self.read.duration(
+                fields.get("inventory_timeout"), "inventory_timeout"
+            ),
         )
 
     def read_host_entries(self, name: MarkedKey, value: MarkedValue) -> list[HostEntry]:

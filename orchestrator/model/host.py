@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 
 from msgspec import Struct, field
 
-from orchestrator.errors import SourcePosition
+from orchestrator.errors import Diagnostic, SourcePosition
 from orchestrator.model.marked_value import Values
+from orchestrator.model.secret import Secret
 
 TRANSPORTS = ("ssh", "openssh", "local", "sandbox")
 """The values of ``connect.transport``. ``transports/registry.py`` has a branch for each."""
@@ -16,12 +17,36 @@ SSH_TRANSPORTS = ("ssh", "openssh")
 """Those that log in to another machine, as ssh_config describes it."""
 
 
+class InventoryPassword:
+    """A password that the inventory has; it is found when it is needed.
+
+    ``find`` returns it, or None if there is none after all; it raises OrchError. Passwords with the
+    same ``key`` are equal: they are written at the same place.
+    """
+
+    def __init__(self, key: object, find: Callable[[], str | None]) -> None:
+        """Find nothing yet."""
+        self._key, self.find = key, find
+
+    def __eq__(self, other: object) -> bool:
+        """Return True if both are written at the same place."""
+        return isinstance(other, InventoryPassword) and self._key == other._key
+
+    def __hash__(self) -> int:
+        """Return the hash of the place."""
+        return hash(self._key)
+
+
 class ConnectionOptions(Struct, frozen=True):
     """How to reach a host; None or empty means that ssh_config, then the default of SSH, decides.
 
     ``timeout`` and ``keepalive`` are seconds; ``timeout`` limits everything up to a ready shell.
-    ``ssh_config`` is a file to read instead of the usual ones. ``set_fields`` names the fields that
-    the inventory sets, since a set value may equal the default.
+    ``ssh_config`` is a file to read instead of the usual ones. ``ssh_options`` are options of
+    ssh_config(5), as ``Keyword=value``, which override those files. Every step runs as the user
+    ``become_user`` (None: root) if ``become`` is set, unless it names a user itself. ``password``
+    is for the login, ``become_password`` for changing the user. With ``invalid``, the host cannot
+    be connected to: it says why. ``set_fields`` names the fields that the inventory sets, since a
+    set value may equal the default.
     """
 
     address: str
@@ -40,6 +65,12 @@ class ConnectionOptions(Struct, frozen=True):
     shell: str = "sh"
     become_method: str = "sudo"
     ssh_config: str | None = None
+    ssh_options: tuple[str, ...] = ()
+    become: bool = False
+    become_user: str | None = None
+    password: InventoryPassword | None = None
+    become_password: InventoryPassword | None = None
+    invalid: Diagnostic | None = None
     set_fields: frozenset[str] = frozenset()
 
     def is_set(self, name: str) -> bool:
@@ -56,8 +87,10 @@ class VariableLayer(Struct, frozen=True):
     """The values that one file sets for a host.
 
     ``kind`` is stage, role, host or app; ``name`` is the file's name. ``environment`` applies to
-    every step; ``defaults`` holds params by module; ``connect`` holds checked settings by field of
-    ``ConnectionOptions``.
+    every step; ``defaults`` holds params by module; ``connect`` holds settings by field of
+    ``ConnectionOptions``. ``replaces``: its mappings replace weaker ones instead of being merged
+    with them. ``encrypted`` is the file's text if it is a vault: its variables are known only when
+    it is decrypted.
     """
 
     kind: str
@@ -66,16 +99,23 @@ class VariableLayer(Struct, frozen=True):
     environment: Values = field(default_factory=dict)
     defaults: Values = field(default_factory=dict)
     connect: Values = field(default_factory=dict)
+    replaces: bool = False
+    encrypted: Secret | None = None
 
 
 class Host(Struct, frozen=True):
-    """A host with its connection options, roles and layers of values, lowest precedence first."""
+    """A host with its connection options, roles and layers of values, lowest precedence first.
+
+    ``written_connect`` are its connect settings as written if some of them are templates or
+    passwords, which ``connect`` leaves out.
+    """
 
     name: str
     connect: ConnectionOptions
     roles: tuple[str, ...]
     layers: tuple[VariableLayer, ...]
     mark: SourcePosition
+    written_connect: Values = field(default_factory=dict)
 
 
 class Role(Struct, frozen=True):
@@ -126,8 +166,10 @@ KEPT_RUNS = 50
 class Stage(Struct, frozen=True):
     """One complete environment.
 
-    ``notes`` are warnings for ``orch lint``; ``keep_runs`` is the number of runs of all stages that
-    are kept.
+    ``keep_runs`` is the number of runs of all stages that are kept. ``notes`` are warnings for
+    ``orch lint``; ``connection_notes`` are those of them that `doctor`
+    shows as well: connection settings that have no effect. ``is_ansible``: the hosts are those of
+    an inventory of Ansible, whose values may use what only Ansible has.
     """
 
     name: str
@@ -137,8 +179,17 @@ class Stage(Struct, frozen=True):
     desc: str = ""
     protected: bool = False
     notes: tuple[tuple[str, SourcePosition], ...] = ()
+    connection_notes: tuple[tuple[str, SourcePosition], ...] = ()
     apps: Mapping[str, App] = field(default_factory=dict)
     keep_runs: int = KEPT_RUNS
+    is_ansible: bool = False
+
+    @property
+    def has_encrypted_files(self) -> bool:
+        """Return True if variables are in encrypted files, so that not all names are known."""
+        return any(
+            layer.encrypted is not None for host in self.hosts.values() for layer in host.layers
+        )
 
 
 TEXT_FACTS: Mapping[str, str] = {

@@ -10,12 +10,16 @@ from msgspec import Struct
 from orchestrator.errors import DefinitionError, Diagnostic, OrchError, SourcePosition
 from orchestrator.model.secret_masking import MIN_SECRET_CHARS, SecretMasker
 
+VAULT_VALUE = "vault"
+"""The kind of secrets that are encrypted in a file of the inventory, in Ansible's format."""
+
 
 class Secret(Struct, frozen=True):
     """A secret as written; its value is fetched when it is needed.
 
-    ``kind`` is env, command, file or prompt; ``words`` is the variable, the command, the path or
-    the question. A path or command is relative to ``folder``, which is empty for the other kinds.
+    ``kind`` is env, command, file, prompt or vault; ``words`` is the variable, the command, the
+    path, the question or the encrypted text. A path or command is relative to ``folder``, which is
+    empty for the other kinds.
     Secrets with the same source are equal. ``name`` is shown in place of the value.
     """
 
@@ -39,6 +43,8 @@ class Secret(Struct, frozen=True):
 
     def __str__(self) -> str:
         """Return a text that describes the source."""
+        if self.kind == VAULT_VALUE:
+            return self.display_label
         return f"‹secret: {self.kind} {' '.join(self.words)}›"
 
     @property
@@ -86,6 +92,42 @@ class SecretResolver:
                     raise
                 self._values[secret] = value
             return self._values[secret]
+
+    def decrypt_text(self, secret: Secret) -> str | None:
+        """Return the text of an encrypted file, which is not masked as a whole.
+
+        Return None if no source is queried. Raises DefinitionError or UsageError.
+        """
+        if self.fetch_secret is None:
+            self.stand_in_reads += 1
+            self.affects_plan = True
+            return None
+        with self._lock:
+            if secret in self._errors:
+                raise self._errors[secret]
+            if secret not in self._values:
+                try:
+                    self._values[secret] = self.fetch_secret(secret)
+                except OrchError as error:
+                    self._errors[secret] = error
+                    raise
+            return self._values[secret]
+
+    def hide_texts(self, name: str, value: object) -> None:
+        """Mask every text and number in a value that is long enough to be masked."""
+        match value:
+            case bool() | None:
+                return
+            case str() | int() | float():
+                text = str(value)
+                if len(text.strip()) >= MIN_SECRET_CHARS and text != self._known_stand_in(text):
+                    self.masker.add_secret(name, text)
+            case Mapping():
+                for inner in value.values():
+                    self.hide_texts(name, inner)
+            case list() | tuple():
+                for inner in value:
+                    self.hide_texts(name, inner)
 
     def hide_value(self, name: str, value: object, mark: SourcePosition) -> None:
         """Mask a value, and every text in it, under a name; empty texts are ignored.

@@ -26,8 +26,15 @@ from orchestrator.model.marked_value import CommandText, HomePath, MarkedValue, 
 from orchestrator.model.secret import Secret, SecretResolver
 from orchestrator.planner.plan import ResultsByName
 from orchestrator.planner.project_files import ProjectFiles
-from orchestrator.planner.template_objects import HostView, LazyMapping, check_fields, host_view
+from orchestrator.planner.template_objects import (
+    HostView,
+    LazyMapping,
+    MergedNames,
+    check_fields,
+    host_view,
+)
 from orchestrator.templating import ResultPending, Scope
+from orchestrator.yamlio.naming_rules import RESERVED_NAMES
 
 if TYPE_CHECKING:
     from orchestrator.templating import TemplateCache, ValueTemplate
@@ -156,7 +163,8 @@ class HostScope:
 
     ``file_vars`` are the ``vars`` of task files; the host's own variables override them, and
     templates in them use the scope of their file (``file_scopes``). ``app`` is the app of the run;
-    ``apps`` are the apps of the stage if the run has none.
+    ``apps`` are the apps of the stage if the run has none. ``become`` and ``become_user`` are the
+    host's, as in ``ConnectionOptions``.
     """
 
     __slots__ = (
@@ -166,6 +174,8 @@ class HostScope:
             "_names_being_made",
             "app",
             "apps",
+            "become",
+            "become_user",
             "project_files",
             "file_scopes",
             "objects",
@@ -188,9 +198,11 @@ class HostScope:
         secrets: SecretResolver | None = None,
         apps: Collection[App] = (),
         app: App | None = None,
+        become: bool = False,
+        become_user: str | None = None,
     ) -> None:
         """Create a scope of these variables; ``extra_vars`` (``-e``) override all others."""
-        self.apps, self.app = apps, app
+        self.apps, self.app, self.become, self.become_user = apps, app, become, become_user
         self.project_files = project_files or ProjectFiles()
         self.secrets = secrets or SecretResolver()
         self.vars, self.extra_vars, self.objects = variables, extra_vars, objects
@@ -218,6 +230,8 @@ class HostScope:
             secrets=self.secrets,
             apps=self.apps,
             app=self.app,
+            become=self.become,
+            become_user=self.become_user,
         )
 
     def resolve(self, name: str) -> object:
@@ -246,12 +260,29 @@ class HostScope:
             raise DefinitionError(
                 Diagnostic(f"'{name}' is not available here: {UNAVAILABLE_NAMES[name]}")
             )
+        return self.resolve_variable(name)
+
+    def resolve_variable(self, name: str) -> object:
+        """Return the value of a variable, whatever else has its name.
+
+        Raises as ``resolve`` does.
+        """
+        if name in self._cache:
+            return self._cache[name]
         value = self.written_value(name)
         if value is None:
             raise KeyError(name)
         return self.without_cycles(
             (None, name), value.mark, lambda: self._render_variable(name, value)
         )
+
+    def resolve_from_vars(self, name: str) -> object:
+        """Return `vars[name]`: like ``resolve``, but a variable if a built-in object has the name.
+
+        Raises as ``resolve`` does.
+        """
+        is_object = name in self.objects or name in RESERVED_NAMES
+        return self.resolve_variable(name) if is_object else self.resolve(name)
 
     def command_value(self, name: str) -> CommandText | list[CommandText] | None:
         """Return a variable that is a command, or a list of commands.
@@ -301,6 +332,8 @@ class HostScope:
         template = self.templates.value(value)
         check_fields(template.fields)
         rendered = template.render(self._scope_of_value(name, value))
+        if value.masked:
+            self.secrets.hide_texts(value.masked, rendered)
         if not self.from_host(name):
             rendered = expand_home_paths(rendered)
         if (self.position.result_reads, self.secrets.stand_in_reads) == before:
@@ -347,7 +380,7 @@ class HostScope:
             name in position.untainted_names and name not in position.results
         ):
             return False
-        if self.is_registered(name) or name in ("facts", "hosts", "result"):
+        if self.is_registered(name) or name in ("facts", "hosts", "hostvars", "result"):
             return True
         if name in self.objects or (None, name) in self._names_being_made:
             return False
@@ -440,7 +473,9 @@ class HostScope:
 
 def secret_names_in(value: MarkedValue) -> Iterator[str]:
     """Yield the names of the secrets in a value as written."""
-    return (secret.name for secret in _secrets_in(value))
+    if value.masked:
+        yield value.masked
+    yield from (secret.name for secret in _secrets_in(value))
 
 
 def _secrets_in(value: MarkedValue) -> Iterator[Secret]:
@@ -549,11 +584,6 @@ def hostvars_view(host: Host, scope: HostScope, position: ScopePosition) -> Host
             position.result_reads += other_position.result_reads - reads_before
             position.host_text_reads += other_position.host_text_reads - host_reads_before
 
-    every = {
-        **scope.vars,
-        **scope.extra_vars,
-        **other_position.registered,
-        **results,
-        "facts": None,
-    }
+    known = {**other_position.registered, **results, "facts": None}
+    every = MergedNames(known, scope.extra_vars, scope.vars)
     return host_view(host, LazyMapping(every, resolve_on_host))

@@ -13,11 +13,13 @@ from orchestrator.inventory.precedence import VariableMerger
 from orchestrator.model.host import App, Host, Stage
 from orchestrator.model.marked_value import HomePath, Values
 from orchestrator.model.secret import SecretResolver
+from orchestrator.planner.encrypted_layers import open_encrypted_layer
 from orchestrator.planner.host_scope import HostScope, hostvars_view
 from orchestrator.planner.project_files import ProjectFiles
 from orchestrator.planner.step_options import mark_home_path
 from orchestrator.planner.template_objects import (
     LazyMapping,
+    MergedNames,
     NamedView,
     RunView,
     app_view,
@@ -89,7 +91,9 @@ class ScopeFactory:
         self._request, self._app = request, app
         hosts = request.stage.hosts.values()
         self._app_hosts = tuple(host.name for host in hosts if app and app.lives_on(host))
-        self._variable_merger = VariableMerger()
+        self._variable_merger = VariableMerger(
+            open_layer=partial(open_encrypted_layer, secrets=request.secrets)
+        )
         self.templates = TemplateCache()
         self._files = ProjectFiles(request.root)
         self._shared_objects: dict[str, object] = {
@@ -97,6 +101,14 @@ class ScopeFactory:
             "run": request.run,
             "roles": {name: list(role.hosts) for name, role in request.stage.roles.items()},
             "env": request.environ,
+        }
+        roles = request.stage.roles.items()
+        self._groups = {
+            "groups": {
+                **{name: list(role.hosts) for name, role in roles},
+                "all": list(request.stage.hosts),
+            },
+            "playbook_dir": request.root,
         }
 
     def scope_of(self, host: Host) -> HostScope:
@@ -114,15 +126,19 @@ class ScopeFactory:
             secrets=self._request.secrets,
             apps=() if self._app else tuple(self._request.stage.apps.values()),
             app=self._app,
+            become=host.connect.become,
+            become_user=host.connect.become_user,
         )
         others = self._request.stage.hosts
-        objects["host"] = host_view(
-            host, LazyMapping({**scope.vars, **scope.extra_vars}, scope.resolve)
-        )
+        names = MergedNames(scope.extra_vars, scope.vars)
+        objects["host"] = host_view(host, LazyMapping(names, scope.resolve))
+        objects["vars"] = LazyMapping(names, scope.resolve_from_vars)
         objects["hosts"] = LazyMapping(
             others,
             lambda name: hostvars_view(others[name], self.scope_of(others[name]), scope.position),
         )
+        if self._request.stage.is_ansible:
+            objects |= {**self._groups, **ansible_names(host), "hostvars": objects["hosts"]}
         if self._app is not None:
             own = {
                 name: value
@@ -145,6 +161,23 @@ class ScopeFactory:
             self._request.project_identity(),
         )
 
+
+def ansible_names(host: Host) -> dict[str, object]:
+    """Return the names by which values in an inventory of Ansible may refer to their host."""
+    return {
+        "inventory_hostname": host.name,
+        "inventory_hostname_short": host.name.partition(".")[0],
+        "group_names": sorted(host.roles),
+    }
+
+
+ANSIBLE_NAMES = frozenset(
+    (
+        *("inventory_hostname", "inventory_hostname_short", "group_names", "groups"),
+        *("hostvars", "playbook_dir"),
+    )
+)
+"""The names that templates have in addition on a stage with an inventory of Ansible."""
 
 LOCK_PATH_VARIABLE = "lock_path"
 """Variable with the path of the app's lock, if it is not in ``deploy_to``."""

@@ -227,16 +227,20 @@ class StepPlanner:
         return origin.mark if origin else None
 
     def _become_user(self) -> str:
-        """Return the become user; `become: true` means root.
+        """Return the become user; `become: true` means root, or the host's own become user.
 
         Raises DefinitionError if it is empty.
         """
         scoped_template = self.expanded.inherited.become
-        if scoped_template is None or self._differs_by_item(scoped_template):
+        host = self.task_scope.host
+        if scoped_template is None:
+            is_here = self.expanded.inherited.delegate is None and not self.expanded.inherited.local
+            return (host.become_user or "root") if host.become and is_here else ""
+        if self._differs_by_item(scoped_template):
             return ""
         value = self._known_before_run(scoped_template, "become", _USER_REFUSAL)
         if isinstance(value, bool):
-            return "root" if value else ""
+            return (host.become_user or "root") if value else ""
         name = (
             to_plain_text(value, "become", scoped_template.template.mark)
             if value is not None

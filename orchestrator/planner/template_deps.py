@@ -131,7 +131,7 @@ class TemplateDependencies:
         Names in a pending condition count as unknown: the condition may ensure that the rest is
         valid.
         """
-        open_names = {"facts", "hosts", "item"} | (
+        open_names = {"facts", "hosts", "hostvars", "item"} | (
             context.registered.keys() - context.settled_results
         )
         for condition, _ in self.expanded.inherited.when:

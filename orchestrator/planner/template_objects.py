@@ -49,6 +49,31 @@ class NamedView(NamedObject, frozen=True):
         return self.name
 
 
+class MergedNames(Mapping[str, object]):
+    """The names of several mappings; none of these is read until a name is needed."""
+
+    __slots__ = ("_mappings",)
+
+    def __init__(self, *mappings: Mapping[str, object]) -> None:
+        """Store the mappings; of two with one name, the first counts."""
+        self._mappings = mappings
+
+    def __getitem__(self, name: str) -> object:
+        """Return the value of a name."""
+        for mapping in self._mappings:
+            if name in mapping:
+                return mapping[name]
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(dict.fromkeys(name for mapping in self._mappings for name in mapping))
+
+    def __len__(self) -> int:
+        """Return the number of names."""
+        return sum(1 for _ in self)
+
+
 class LazyMapping(Mapping[str, Any]):
     """A mapping whose values are made when they are accessed."""
 
@@ -200,6 +225,8 @@ OBJECT_HELP: Mapping[str, str] = {
     "result": "The result of the step, in `changed_when`, `failed_when` and `until`; a name of "
     "`register` is such an object, too",
     "item": "The item of the loop",
+    "vars": "The variables of the host by name: `vars['my-name']` is one whose name no template "
+    "can use, and `vars[x]` the one that the variable `x` names",
 }
 """The built-in objects of templates, with their meanings."""
 

@@ -43,7 +43,7 @@ class Scope(Protocol):
         """
 
 
-TEMPLATE_OBJECTS = frozenset({"app", "host"})
+TEMPLATE_OBJECTS = frozenset({"app", "host", "vars"})
 """Names that may lead to text from a host, depending on the attribute that is used."""
 
 

@@ -18,6 +18,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
+from orchestrator.model.host import ConnectionOptions, InventoryPassword
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.sanitize import quote_output_end
 from orchestrator.model.shell_quoting import always_shell_quote
@@ -187,10 +188,14 @@ class BecomeCommand(Struct, frozen=True):
         mark = re.escape(self.prompt_marker.encode())
         return _strip_warnings(re.sub(mark + rb"(\[[^\]]*\]|\n(Password: ?)?)", b"", stderr))
 
-    def password_prompt(self, account: str) -> CredentialPrompt:
-        """Return the prompt for this account's password."""
+    def password_prompt(
+        self, account: str, known: InventoryPassword | None = None
+    ) -> CredentialPrompt:
+        """Return the prompt for this account's password, which the inventory may know."""
         text = f"{self.method} password of {account}"
-        return CredentialPrompt(text, file_variable=BECOME_FILE_VARIABLE, kind="become password")
+        return CredentialPrompt(
+            text, file_variable=BECOME_FILE_VARIABLE, kind="become password", known=known
+        )
 
     def is_wrong_password(self, output: bytes) -> bool:
         """Return True if the tool exited because the password was wrong."""
@@ -251,7 +256,7 @@ class BecomeCredentials(Struct, frozen=True):
     ``login_user`` is the login user; ``timeout`` is how many seconds the host may take, not
     counting the time that the user takes. ``on_result`` is called with None if the shell started
     without a password, and with the error if the password was wrong. ``on_prompt`` is called
-    when the tool asks for a password.
+    when the tool asks for a password. ``password`` is the inventory's.
     """
 
     credential_store: CredentialStore
@@ -259,6 +264,7 @@ class BecomeCredentials(Struct, frozen=True):
     timeout: float
     on_result: Callable[[ConnectError | None], object]
     on_prompt: Callable[[], object]
+    password: InventoryPassword | None = None
 
 
 class BecomeChannel:
@@ -439,7 +445,7 @@ class _BecomePasswordPrompt:
             return 0.0
         self._credentials.on_prompt()
         began = time.monotonic()
-        prompt = self._become.password_prompt(account)
+        prompt = self._become.password_prompt(account, self._credentials.password)
         try:
             answer = self._credentials.credential_store.wait_for_answer(prompt, self)
         except CancelledError as cancelled:
@@ -513,7 +519,8 @@ class BecomeShells(Struct, frozen=True):
     """The become shells of one connection. Thread-safe.
 
     ``login_user`` is the user of the connection. ``method``, ``shell`` and ``timeout`` are the
-    host's, as in ``ConnectionOptions``. Without ``credential_store`` no password is sent.
+    host's, as in ``ConnectionOptions``, and so is ``password``. Without ``credential_store`` no
+    password is sent.
     """
 
     login_user: str
@@ -521,9 +528,24 @@ class BecomeShells(Struct, frozen=True):
     shell: str
     timeout: float
     credential_store: CredentialStore | None
+    password: InventoryPassword | None = None
     _passwordless_users: set[str] = field(default_factory=set)  # became without a password
     _prompted_users: set[str] = field(default_factory=set)
     _refused_users: dict[str, ConnectError] = field(default_factory=dict)
+
+    @classmethod
+    def of_host(
+        cls, connect: ConnectionOptions, login_user: str, credential_store: CredentialStore
+    ) -> BecomeShells:
+        """Return the become shells of a connection with these options."""
+        return cls(
+            login_user,
+            connect.become_method,
+            connect.shell,
+            connect.timeout,
+            credential_store=credential_store,
+            password=connect.become_password,
+        )
 
     def open(self, user: str, start_command: Callable[[BecomeCommand], Channel]) -> Channel:
         """Open a shell as ``user`` on the channel that ``start_command`` returns.
@@ -571,7 +593,12 @@ class BecomeShells(Struct, frozen=True):
             self._passwordless_users.discard(user)
 
         return BecomeCredentials(
-            self.credential_store, self.login_user, self.timeout, on_result, on_prompt
+            self.credential_store,
+            self.login_user,
+            self.timeout,
+            on_result,
+            on_prompt,
+            password=self.password,
         )
 
     def _can_prompt(self, user: str, *, on_terminal: bool = False) -> bool:
@@ -581,7 +608,9 @@ class BecomeShells(Struct, frozen=True):
         """
         return (
             self.credential_store is not None
-            and self.credential_store.can_answer(BECOME_FILE_VARIABLE)
+            and (
+                self.password is not None or self.credential_store.can_answer(BECOME_FILE_VARIABLE)
+            )
             and self.login_user != "root"
             and user not in self._passwordless_users
             and BecomeCommand.can_prompt(self.method, on_terminal=on_terminal)

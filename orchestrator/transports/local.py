@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import ConnectError
+from orchestrator.model.host import InventoryPassword
 from orchestrator.remote_shell.channel_protocol import Channel, CommandChannel, Terminal
 from orchestrator.transports.become import BecomeShells
 from orchestrator.transports.local_user import login_name, login_shell
@@ -27,8 +28,9 @@ class LocalConnection:
     """A connection to this machine, whose shells start in the home folder.
 
     ``shell`` is the command to run, split into words as sh does. ``environment`` replaces this
-    process's environment; its HOME is the home folder. ``become_method`` and ``timeout`` are as
-    in ``ConnectionOptions``. Without ``credential_store`` no password is sent.
+    process's environment; its HOME is the home folder. ``become_method``, ``timeout`` and
+    ``become_password`` are as in ``ConnectionOptions``. Without ``credential_store`` no password is
+    sent.
     """
 
     def __init__(
@@ -39,10 +41,16 @@ class LocalConnection:
         become_method: str = "sudo",
         timeout: float = DEFAULT_TIMEOUT,
         credential_store: CredentialStore | None = None,
+        become_password: InventoryPassword | None = None,
     ) -> None:
         self._shell = shell
         self._become_shells = BecomeShells(
-            login_name(), become_method, shell, timeout, credential_store
+            login_name(),
+            become_method,
+            shell,
+            timeout,
+            credential_store,
+            password=become_password,
         )
         self._environment = dict(os.environ if environment is None else environment)
         self._channels: list[LocalChannel] = []

@@ -15,7 +15,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from orchestrator.errors import ConnectError
+from orchestrator.errors import ConnectError, OrchError
+from orchestrator.model.host import InventoryPassword
 from orchestrator.model.text_encoding import decode_bytes
 from orchestrator.transports.deadline import CancelledError
 from orchestrator.yamlio.local_files import expand_home
@@ -50,12 +51,14 @@ class CredentialPrompt(Struct, frozen=True):
 
     ``echo``: whether the input is visible. ``file_variable``: the environment variable that may
     name a file with the answer, or ''. ``kind``: what the answer is, for ``SecretCallback``.
+    ``known``: the inventory's answer, which is used instead if there is one.
     """
 
     text: str
     echo: bool = False
     file_variable: str = ""
     kind: str = "answer"
+    known: InventoryPassword | None = None
 
 
 AcceptedAnswers: TypeAlias = Mapping[CredentialPrompt, str]
@@ -209,6 +212,14 @@ class CredentialStore:
                 self._changed.notify_all()
 
     def _fetch_answer(self, prompt: CredentialPrompt) -> tuple[str | None, str]:
+        if prompt.known is not None:
+            try:
+                known = prompt.known.find()
+            except OrchError as bad:
+                return None, str(bad)
+            if known is not None:
+                self._on_secret(prompt.kind, known)
+                return known, ""
         name = self._environ.get(prompt.file_variable, "") if prompt.file_variable else ""
         if name:
             answer, error = _read_password_file(prompt.file_variable, expand_home(name))
@@ -253,12 +264,14 @@ def _read_password_file(variable: str, path: Path) -> tuple[str | None, str]:
 class LoginCredentials(Struct, frozen=True):
     """The credentials of one login attempt.
 
-    ``account`` names the account in prompts; ``attempt`` identifies the login attempt.
+    ``account`` names the account in prompts; ``attempt`` identifies the login attempt. ``known`` is
+    the inventory's password of the account.
     """
 
     credential_store: CredentialStore
     account: str
     attempt: object
+    known: InventoryPassword | None = None
 
     def prompt_for(self, host_prompt: str = "", *, echo: bool = False) -> CredentialPrompt:
         """Return the prompt for the account's password, or for the server's ``host_prompt``."""
@@ -267,6 +280,7 @@ class LoginCredentials(Struct, frozen=True):
                 f"Password of {self.account}",
                 file_variable=PASSWORD_FILE_VARIABLE,
                 kind="ssh password",
+                known=self.known,
             )
         shown = "".join(sign if sign.isprintable() else " " for sign in host_prompt[:200])
         return CredentialPrompt(f"{shown.strip(' :')} (of {self.account})", echo)

@@ -78,8 +78,10 @@ class TransportRegistry:
         """Connect to a host and authenticate, within ``host.connect.timeout``.
 
         Time spent waiting for other connections to the same address does not count. Raises
-        ConnectError, and DefinitionError if the inventory names an unknown transport.
+        ConnectError, and DefinitionError if the inventory's settings cannot be used.
         """
+        if host.connect.invalid is not None:
+            raise DefinitionError(host.connect.invalid)
         if host.connect.transport not in TRANSPORTS:
             message = f"host {host.name}: unknown transport {host.connect.transport!r}"
             hint = (
@@ -172,6 +174,7 @@ class _Connectors:
                 become_method=connect.become_method,
                 timeout=connect.timeout,
                 credential_store=self.credential_store,
+                become_password=connect.become_password,
             )
         if connect.transport == "sandbox":
             return self._sandbox_server().connect(host)

@@ -7,7 +7,10 @@ import re
 from orchestrator.model.lazy_regex import lazy_regex
 
 RESERVED_NAMES = frozenset(
-    ("host", "stage", "app", "task", "run", "facts", "roles", "hosts", "env", "result", "item")
+    (
+        *("host", "stage", "app", "task", "run", "facts", "roles", "hosts", "env", "result"),
+        *("item", "vars"),
+    )
 )
 """The built-in objects of templates."""
 

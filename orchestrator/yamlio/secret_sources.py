@@ -13,6 +13,7 @@ from orchestrator.model.secret_masking import SecretMasker
 from orchestrator.model.text_encoding import decode_bytes
 from orchestrator.yamlio import child_process
 from orchestrator.yamlio.local_files import expand_home, read_file
+from orchestrator.yamlio.vault_passwords import vault_passwords
 
 
 def secret_fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
@@ -22,8 +23,9 @@ def secret_fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
     the folder of the file that names them; commands run in that folder, without standard input. A
     final newline of a file or of a command's output, and a byte order mark at the beginning of a
     file, are removed. The function raises DefinitionError if the source fails, and UsageError if
-    nobody can answer a prompt.
+    nobody can answer a prompt. Passwords of vaults are read once.
     """
+    passwords = vault_passwords(environ)
 
     def fetch(secret: Secret) -> str:
         match secret.kind:
@@ -35,6 +37,9 @@ def secret_fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
                 )
             case "command":
                 return _decode_secret(secret, _run_secret_command(secret, environ))
+            case "vault":
+                data = passwords.decrypt(secret.words[0], f"'{secret.name}'", secret.mark)
+                return _decode_secret(secret, data, is_vault=True)
             case _:
                 return _prompt_for_secret(secret)
 
@@ -78,13 +83,16 @@ def _run_secret_command(secret: Secret, environ: Mapping[str, str]) -> bytes:
     return done.stdout
 
 
-def _decode_secret(secret: Secret, data: bytes) -> str:
+def _decode_secret(secret: Secret, data: bytes, *, is_vault: bool = False) -> str:
+    """Return the text; what was in a vault keeps its final newline."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise _secret_error(
             secret, f"the source of '{secret.name}' does not contain UTF-8"
         ) from None
+    if is_vault:
+        return text
     return text.removesuffix("\n").removesuffix("\r")
 
 

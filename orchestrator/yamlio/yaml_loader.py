@@ -177,7 +177,7 @@ def read_secret(
             problems.add(what, source.mark, "write the value itself; each stage can have its own")
             return None
     folder = str(Path(value.mark.path).parent) if kind in ("command", "file") else ""
-    return Secret(str(kind), words, folder, _variable_name(keys), value.mark)
+    return Secret(str(kind), words, folder, variable_name(keys), value.mark)
 
 
 def _source_words(kind: str, source: MarkedValue, read: SchemaReader) -> tuple[str, ...]:
@@ -196,7 +196,7 @@ def _source_words(kind: str, source: MarkedValue, read: SchemaReader) -> tuple[s
     return () if text is None else (text,)
 
 
-def _variable_name(keys: Sequence[str]) -> str:
+def variable_name(keys: Sequence[str]) -> str:
     """Return the name of the variable: the keys below the section that contains it."""
     for section in _VARIABLE_SECTIONS:
         if section in keys[:-1]:
@@ -207,7 +207,8 @@ def _variable_name(keys: Sequence[str]) -> str:
 
 # PyYAML without libyaml has only the slow parser, which produces the same events.
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_STANDARD_TAG = "tag:yaml.org,2002:"
+STANDARD_TAG = "tag:yaml.org,2002:"
+"""The prefix of the tags of YAML's own types."""
 _MAX_ALIASED = 100_000
 """Maximum number of values that aliases may expand to in one file, against YAML bombs."""
 
@@ -244,9 +245,16 @@ def decode_utf8(data: bytes, shown: str) -> str:
 
 def parse_yaml(text: str, shown: str, *, secrets: bool = False) -> MarkedValue:
     """Return the value of a YAML text. Raises ``DefinitionError`` with every error found."""
+    return build_value(ValueBuilder(text, shown, secrets=secrets), text, shown)
+
+
+def build_value(builder: ValueBuilder, text: str, shown: str) -> MarkedValue:
+    """Return the value that ``builder`` reads from ``text``.
+
+    Raises ``DefinitionError`` with every error found.
+    """
     if not text or text.isspace():
         return MarkedValue(None, SourcePosition(shown, 1, 1))
-    builder = _ValueBuilder(text, shown, secrets=secrets)
     try:
         value = builder.read_document()
     except yaml.YAMLError as error:
@@ -263,8 +271,11 @@ def load_nodes(text: str) -> Any:
     return yaml.compose(text, Loader=_PARSER)
 
 
-class _ValueBuilder:
-    """A builder of values from the parser's events; errors are collected."""
+class ValueBuilder:
+    """A builder of values from the parser's events; errors are collected.
+
+    Subclasses read other dialects.
+    """
 
     def __init__(self, text: str, shown: str, *, secrets: bool) -> None:
         self.shown = shown
@@ -365,15 +376,11 @@ class _ValueBuilder:
             if type(event) is not yaml.ScalarEvent:
                 self.refuse_key(event, opening)
                 continue
-            key = MarkedKey(event.value, self.mark(event))
-            if event.tag:
-                self.has_standard_tag(event, "str")
+            key = self.read_key(event)
             self.keys.append(key)
             value = self.read_node(next(self.events))
             self.keys.pop()
-            if key in first:
-                what = f"the key '{key}' is duplicated; the first is in line"
-                self.problems.add(f"{what} {first[key].line}", key.mark, "keep one of them")
+            if key in first and not self.accepts_duplicate(key, first[key]):
                 continue
             first[key] = key.mark
             if key == "<<" and event.implicit[0]:
@@ -384,6 +391,18 @@ class _ValueBuilder:
             if isinstance(below.data, dict):
                 fields = {**below.data, **fields}
         return fields
+
+    def read_key(self, event: Any) -> MarkedKey:
+        """Return a mapping's key: the text as written."""
+        if event.tag:
+            self.has_standard_tag(event, "str")
+        return MarkedKey(event.value, self.mark(event))
+
+    def accepts_duplicate(self, key: MarkedKey, first: SourcePosition) -> bool:
+        """Report a key that occurs twice. Return True if its value replaces the other's."""
+        what = f"the key '{key}' is duplicated; the first is in line"
+        self.problems.add(f"{what} {first.line}", key.mark, "keep one of them")
+        return False
 
     def refuse_key(self, event: Any, opening: Any) -> None:
         """Report an invalid key, and skip it and its value."""
@@ -414,18 +433,18 @@ class _ValueBuilder:
             return text
         if self.has_standard_tag(event, *("str", "int", "float", "bool", "null")):
             try:
-                return tagged_scalar(tag.removeprefix(_STANDARD_TAG), text)
+                return tagged_scalar(tag.removeprefix(STANDARD_TAG), text)
             except ValueError:
-                shown = tag.removeprefix(_STANDARD_TAG)
+                shown = tag.removeprefix(STANDARD_TAG)
                 self.problems.add(f"'{text}' cannot be read as !!{shown}", self.mark(event))
         return None
 
     def has_standard_tag(self, event: Any, *allowed: str) -> bool:
         """Return True if there is no tag, or an allowed standard one; otherwise report it."""
         tag: str | None = event.tag
-        if tag is None or tag == "!" or tag.removeprefix(_STANDARD_TAG) in allowed:
+        if tag is None or tag == "!" or tag.removeprefix(STANDARD_TAG) in allowed:
             return True
-        shown = tag.replace(_STANDARD_TAG, "!!")
+        shown = tag.replace(STANDARD_TAG, "!!")
         hint = "text that begins with ! must be quoted" if tag[:1] == "!" else ""
         self.problems.add(f"unknown tag {shown}", self.mark(event), hint)
         return False

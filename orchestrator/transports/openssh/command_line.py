@@ -75,7 +75,10 @@ class SshBinary(Struct, frozen=True):
             options["ForwardAgent"] = _yes_or_no(connect.forward_agent)
         if connect.is_set("jump"):
             options["ProxyJump"] = connect.jump or "none"
-        return words + _option_words(options)
+        words += _option_words(options)
+        for option in connect.ssh_options:  # the first of two equal options counts
+            words += ["-o", option]
+        return words
 
     def effective_settings(self, connect: ConnectionOptions) -> EffectiveSettings:
         """Return the settings that ``ssh -G`` prints. Raises ConnectError (phase ssh_config)."""

@@ -37,7 +37,7 @@ from orchestrator.transports.ssh.handshake_limiter import (
     HandshakeSlot,
     LimitKey,
 )
-from orchestrator.transports.ssh_config.resolve import DuplicateHostGuard
+from orchestrator.transports.ssh_config.resolve import DuplicateHostGuard, jump_host_options
 
 SESSION_SETTLE_TIME = 1.0  # seconds for a host to notice that a session is closed
 SESSION_RETRY_DELAY = 0.025  # seconds between requests for a session meanwhile
@@ -62,10 +62,7 @@ class OpensshConnection:
         self.endpoint = settings.endpoint_with_jumps
         self._connect = connect = settings.connect
         self._user = settings.user
-        method, timeout = connect.become_method, connect.timeout
-        self._become_shells = BecomeShells(
-            settings.user, method, connect.shell, timeout, credential_store
-        )
+        self._become_shells = BecomeShells.of_host(connect, settings.user, credential_store)
         self._environment, self._agent = settings.environment(environ), settings.forwards_agent
         self._lock = threading.Lock()
         self._channels: set[MuxChannel] = set()
@@ -389,7 +386,13 @@ class OpensshConnector:
         host = self._hosts.get(normalize_host(name))
         if host is None:
             given_options = target_options.set_fields - {"jump", "forward_agent"}
-            hop = replace(target_options, address=name, user=written.user, port=written.port)
+            hop = replace(
+                target_options,
+                address=name,
+                user=written.user,
+                port=written.port,
+                ssh_options=jump_host_options(target_options.ssh_options),
+            )
             return name, replace(hop, jump=None, forward_agent=False, set_fields=given_options)
         own = host.connect
         if own.transport not in SSH_TRANSPORTS:

@@ -57,8 +57,7 @@ class SshConnection:
     ) -> None:
         connect, self.endpoint = target.connect, target.endpoint
         self._client, self._connect, self._user = client, connect, user
-        method, timeout = connect.become_method, connect.timeout
-        self._become_shells = BecomeShells(user, method, connect.shell, timeout, credential_store)
+        self._become_shells = BecomeShells.of_host(connect, user, credential_store)
 
     def open(self, become: str = "") -> Channel:
         """Implement ``Connection.open``."""
@@ -263,7 +262,9 @@ class SshConnector:
                     target.host_key_verifier,
                     target.make_key_offer(deadline),
                     key_types,
-                    credentials=LoginCredentials(self._credential_store, target.account, deadline)
+                    credentials=LoginCredentials(
+                        self._credential_store, target.account, deadline, target.connect.password
+                    )
                     if target.account
                     else None,
                     agent=target.forwarded_agent,

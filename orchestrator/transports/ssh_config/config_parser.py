@@ -6,7 +6,7 @@ import errno
 import glob
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.errors import Diagnostic, SourcePosition, suggest_nearest
@@ -76,6 +76,11 @@ class SshConfigParser:
         return _FileParser(self, path, is_user_file, depth).parse(
             data.decode("utf-8", "surrogateescape")
         )
+
+    def parse_options(self, options: Sequence[str]) -> ConfigFile:
+        """Return the blocks of options of the inventory, each written as in a file."""
+        text = "\n".join(option.replace("\n", " ") for option in options)
+        return _FileParser(self, Path("the inventory's options of ssh"), True, 0).parse(text)
 
     def parse_included(
         self, pattern: str, position: SourcePosition, *, is_user_file: bool, depth: int

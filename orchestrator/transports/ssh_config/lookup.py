@@ -191,17 +191,25 @@ class SshConfig:
         self._commands = MatchExecRunner(environ, stop)
         self._lock = threading.Lock()
         self._parsed_or_error: _ParsedFiles | SshConfigError | None = None
+        self._options: dict[tuple[str, ...], ConfigFile] = {}
         self._local = login_name()
 
     def settings_for(
-        self, name: str, *, user: str | None = None, port: int | None = None
+        self,
+        name: str,
+        *,
+        user: str | None = None,
+        port: int | None = None,
+        options: tuple[str, ...] = (),
     ) -> SshSettings:
         """Return the settings of a host. ``user`` and ``port`` override those of the files.
 
-        Raises SshConfigError.
+        ``options`` are lines that precede the files, as with ``ssh -o``. Raises SshConfigError.
         """
         parsed = self._parsed_files()
         lookup = _HostLookup(self, name, user, port)
+        if options:
+            lookup.apply_files((self._parse_options(options),))
         lookup.apply_files(parsed.files)
         lookup.fix_host_name()
         if parsed.has_final_match:
@@ -228,6 +236,17 @@ class SshConfig:
     def local_user(self) -> str:
         """The user who runs orch."""
         return self._local
+
+    def _parse_options(self, options: tuple[str, ...]) -> ConfigFile:
+        """Return the options as a file; each tuple of options is parsed once."""
+        with self._lock:
+            if options not in self._options:
+                parser = SshConfigParser(self._home, self._environ, self._system)
+                file = parser.parse_options(options)
+                if parser.diagnostics:
+                    raise SshConfigError(*parser.diagnostics)
+                self._options[options] = file
+            return self._options[options]
 
     def _parsed_files(self) -> _ParsedFiles:
         with self._lock:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, Diagnostic
 from orchestrator.model.host import ConnectionOptions
+from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.transports.local_user import login_name
 from orchestrator.transports.ssh_config.config_keywords import split_jump_host
 from orchestrator.transports.ssh_config.config_tree import SshConfigError
@@ -41,6 +42,27 @@ class ResolvedConnection(Struct, frozen=True):
     settings: SshSettings
 
 
+_KEYWORD = lazy_regex(r"[\s\"]*([A-Za-z0-9]+)")
+_TARGET_ONLY_OPTIONS = (
+    "proxyjump",
+    "proxycommand",
+    "user",
+    "port",
+    "hostname",
+    "hostkeyalias",
+    "forwardagent",
+)
+
+
+def jump_host_options(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the options of a host that also apply to its jump hosts."""
+    return tuple(
+        option
+        for option in options
+        if not ((found := _KEYWORD.match(option)) and found[1].lower() in _TARGET_ONLY_OPTIONS)
+    )
+
+
 class ConnectionResolver:
     """Resolves the connections of a run's hosts. Thread-safe.
 
@@ -68,7 +90,9 @@ class ConnectionResolver:
         Raises SshConfigError.
         """
         config = self._config_for(connect.ssh_config)
-        settings = config.settings_for(connect.address, user=connect.user, port=connect.port)
+        settings = config.settings_for(
+            connect.address, user=connect.user, port=connect.port, options=connect.ssh_options
+        )
         return resolve_connection(connect, settings)
 
     def resolve_jump_host(
@@ -87,6 +111,9 @@ class ConnectionResolver:
             port=port,
             jump=None,
             forward_agent=False,
+            ssh_options=jump_host_options(target_options.ssh_options),
+            password=None,
+            become_password=None,
             set_fields=given_options,
         )
         return self.resolve(hop)

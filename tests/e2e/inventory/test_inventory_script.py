@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import DefinitionError
-from orchestrator.inventory.directory import run_inventory_script
+from orchestrator.inventory.programs import InventoryAccess, ProgramRunner
 from tests.projects import OrchProject
 from tests.sshd import wait_until
 from tests.unit.inventory.inventory_project import load_files, only_problem, write_inventory
@@ -63,7 +63,9 @@ def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None
     script = f"#!/bin/sh\nsleep 300 & echo $! $$ >{pids}; echo waiting >&2; wait\n"
     write_inventory(tmp_path, {"dev/hosts": script})
     with pytest.raises(DefinitionError, match=r"did not finish within 0\.5 seconds: waiting"):
-        run_inventory_script(tmp_path / "inventories/dev/hosts", "hosts", tmp_path, "dev", 0.5)
+        ProgramRunner(InventoryAccess(), tmp_path, "dev", timeout=0.5).run_hosts(
+            tmp_path / "inventories/dev/hosts", "hosts"
+        )
     deadline = time.monotonic() + 20
     while any(map(_alive, pids.read_text().split())):  # a kill is on its way for a moment
         assert time.monotonic() < deadline, "a child outlives the program"

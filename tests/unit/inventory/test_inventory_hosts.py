@@ -230,12 +230,20 @@ def test_hosts_in_two_forms_are_an_error(tmp_path: Path) -> None:
         ("Hosts/a.yml", "hosts"),
         ("hots.yml", "hosts"),
         ("stages.yml", "stage"),
-        ("group_vars/all.yml", "roles/GROUP.yml"),
-        ("hosts.ini", "hosts"),
     ],
 )
 def test_what_is_almost_a_part_of_a_stage_is_an_error(tmp_path: Path, name: str, hint: str) -> None:
     assert hint in only_problem(tmp_path, {f"dev/{name}": ""}).hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("group_vars/all.yml", "roles/GROUP.yml"), ("hosts.ini", "hosts")]
+)
+def test_files_of_ansible_beside_hosts_of_orch_are_an_error(
+    tmp_path: Path, name: str, hint: str
+) -> None:
+    files = {f"dev/{name}": "", "dev/hosts/a.yml": ""}
+    assert hint in only_problem(tmp_path, files).hint
 
 
 def test_strangers_and_leftovers_do_not_hinder(tmp_path: Path) -> None:
