@@ -572,7 +572,7 @@ FILES_HELP: Mapping[str, str] = {
     "inventories/common/": "The base of all stages, with the same layout",
     "tasks/NAME.yml": "The task NAME: `orch doc task`",
     "tasks/DIR/NAME.yml": "The task DIR:NAME",
-    ".orch/": "State of this machine: logs of runs and of the console, its history, the sandbox. "
+    ".orch/": "State of this machine: recorded runs and console commands, their index, the sandbox. "
     "Not for version control",
     "~/.ssh/config, /etc/ssh/ssh_config": "Settings of ssh, which orch reads as ssh does",
     "~/.ssh/known_hosts": "Host keys",

@@ -93,6 +93,21 @@ def test_as_many_runs_are_kept_as_the_project_says(recorded: OrchProject) -> Non
     assert [run["run"] for run in history(recorded)][1:] == before[:1]
 
 
+def test_an_index_that_is_damaged_is_not_used_and_is_written_anew(recorded: OrchProject) -> None:
+    listed = recorded.orch("history")
+    assert listed.err == ""
+    (recorded.root / ".orch" / "history.db").write_bytes(b"not a database" * 1000)
+    again = recorded.orch("history")
+    assert again.out == listed.out
+    assert again.err == (
+        "warning: the index of runs, history.db, is not used: file is not a database;"
+        " `orch history --rebuild` writes it anew\n"
+    )
+    rebuilt = recorded.orch("history", "--rebuild")
+    assert (rebuilt.out, rebuilt.err) == (listed.out, "runs in the index: 2\n")
+    assert recorded.orch("history").err == ""
+
+
 def test_show_is_the_end_of_the_run_with_its_steps_and_outputs(recorded: OrchProject) -> None:
     shown = recorded.orch("show").out
     assert "\n✔ t › greet  web[1-2]  changed" in shown

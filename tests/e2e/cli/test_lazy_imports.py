@@ -38,7 +38,7 @@ def test_a_command_without_templates_loads_no_template_language(project: OrchPro
     )
     found = loaded_modules(project, "-s", "dev", "exec", "--", "true")
     assert "orchestrator.executor.run" in found
-    assert not {"jinja2", "rich", "paramiko.transport", "tarfile"} & found
+    assert not {"jinja2", "rich", "paramiko.transport", "tarfile", "sqlite3", "_sqlite3"} & found
 
 
 def test_the_version_needs_no_inventory(project: OrchProject) -> None:

@@ -34,6 +34,11 @@ def test_lines_run_in_the_same_shells_and_each_is_a_run_of_its_own(
     shown = stage.orch("show", run)
     assert "orch -s real console 'echo $PPID $ORCH_RUN'\n" in shown.out
     assert f"{first[0].split()[1]} {run}" in shown.out
+    listed = stage.orch("history", "--console").out.splitlines()
+    assert listed[0].split() == ["RUN", "STARTED", "USER", "STAGE", "COMMAND", "SECONDS", "HOSTS"]
+    assert "  real   echo $PPID $ORCH_RUN  " in listed[2]
+    assert stage.orch("history").out == "no recorded runs\n"
+    assert f"{run} web1 exec, step 1" in stage.orch("search", run).out
 
 
 def test_each_host_keeps_its_folder(stage: OrchProject, tmp_path: Path) -> None:
