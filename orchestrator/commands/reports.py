@@ -10,7 +10,7 @@ import msgspec
 
 from orchestrator.errors import Diagnostic, OrchError, UsageError
 from orchestrator.journal.run_reader import RecordedRun, find_run, read_events
-from orchestrator.model.event import RunEvent
+from orchestrator.model.event import RunEvent, StepFinished
 from orchestrator.model.sanitize import to_one_line
 from orchestrator.output.ci_log import job_summary_file
 from orchestrator.output.console import YELLOW, open_console
@@ -24,6 +24,8 @@ REPORTS: Mapping[str, Callable[[Sequence[RunEvent], RunInfo], str]] = {
     "markdown": lambda events, _: markdown_report(events),
 }
 """The kinds of reports, with the functions that make them."""
+_MAX_OUTPUT_BYTES, _MAX_BYTES = 90_000, 50_000_000
+"""The size of one output in reports, and of all outputs if no output is shorter than 2000 bytes."""
 MAX_SUMMARY_BYTES = 1024 * 1024
 """The size of a step's summary that GitHub accepts.
 
@@ -60,7 +62,11 @@ def write_reports(
 
     Raises UsageError if a file cannot be written.
     """
-    events = list(read_events(run))
+    events = list(read_events(run, outputs=False))
+    if files.keys() - {"markdown"}:
+        steps = sum(isinstance(event, StepFinished) for event in events)
+        limit = min(_MAX_OUTPUT_BYTES, max(2_000, _MAX_BYTES // max(1, steps)))
+        events = list(read_events(run, max_bytes=limit))
     info = _run_info(run)
     for kind, file in files.items():
         text = REPORTS[kind](events, info)

@@ -51,8 +51,11 @@ from orchestrator.model.step_result import (
 from orchestrator.model.text_encoding import encode_text
 
 _LAST_NAME = lazy_regex(r"last(?:~([0-9]{1,6}))?")
-_HEADING = lazy_regex(r"=== \S+ (.*)")
-_RESULT = lazy_regex(r"--- (?:" + "|".join(status.value for status in Status) + r")\b")
+_MARK = lazy_regex(
+    r"\n(?:=== \S+ (?P<heading>.*)|--- (?P<stream>stdout|stderr)"
+    r"|--- (?:" + "|".join(status.value for status in Status) + r")\b.*)(?=\n|\Z)"
+)
+_ESCAPED = lazy_regex(r"^\\(?==== |--- )", re.MULTILINE)
 _COUNTED = {
     Status.OK: "ok",
     Status.CHANGED: "changed",
@@ -144,9 +147,12 @@ def find_earlier_run(root: Path, environ: Mapping[str, str], run: RecordedRun) -
 _LIST_HINT = "`orch history` lists the runs"
 
 
-def read_events(run: RecordedRun, *, outputs: bool = True) -> Iterator[RunEvent]:
+def read_events(
+    run: RecordedRun, *, outputs: bool = True, max_bytes: int | None = None
+) -> Iterator[RunEvent]:
     """Yield the events of a run, with the output of steps if ``outputs``.
 
+    An output of more than ``max_bytes`` loses its middle.
     The last one is RunFinished; for a run that is not finished it is made of the events before it.
     """
     tally = _Tally(run.record)
@@ -160,7 +166,8 @@ def read_events(run: RecordedRun, *, outputs: bool = True) -> Iterator[RunEvent]
             continue
         if isinstance(event, StepFinished) and outputs:
             if event.host not in logs:
-                logs[event.host] = _HostLog.read(run.folder / f"{log_file_name(event.host)}.log")
+                path = run.folder / f"{log_file_name(event.host)}.log"
+                logs[event.host] = _HostLog.read(path, max_bytes)
             event = logs[event.host].add_output(event)
         tally.count(event)
         yield event
@@ -241,47 +248,55 @@ def _result(data: dict[str, Any]) -> StepResult:
 
 def log_lines(folder: Path, host: str) -> Iterator[tuple[str, str]]:
     """Yield the lines of a host's output in a run, each after the heading of its step."""
-    for heading, _, line in _read_log(folder / f"{log_file_name(host)}.log"):
-        if line is not None:
-            yield heading, line.rstrip("\n")
+    for heading, _, text in _read_log(folder / f"{log_file_name(host)}.log"):
+        for line in text.removesuffix("\n").split("\n") if text is not None else ():
+            yield heading, line
 
 
 def _read_log(path: Path) -> Iterator[tuple[str, str, str | None]]:
-    """Yield heading, stream and line of each line of output; None ends a step."""
-    heading, stream = "", "stdout"
+    """Yield heading, stream and text of each part of the output; None ends a step.
+
+    A part is what is between two of the lines that orch has added.
+    """
+    heading, stream, end = "", "stdout", 0
     try:
-        text = path.read_text("utf-8", "surrogateescape")
+        text = "\n" + path.read_text("utf-8", "surrogateescape")
     except OSError:
         return
-    for line in re.split(r"(?<=\n)", text):
-        bare = line.rstrip("\n")
-        if found := _HEADING.fullmatch(bare):
-            heading, stream = found[1], "stdout"
-        elif bare in ("--- stdout", "--- stderr"):
-            stream = bare[4:]
-        elif _RESULT.match(bare):
+    for mark in _MARK.finditer(text):
+        if mark.start() > end:
+            yield heading, stream, _unescape(text[end + 1 : mark.start() + 1])
+        if mark["heading"] is not None:
+            heading, stream = mark["heading"], "stdout"
+        elif mark["stream"]:
+            stream = mark["stream"]
+        else:
             yield heading, stream, None
-        elif line:
-            is_escaped = line.startswith(("\\=== ", "\\--- "))
-            yield heading, stream, line[1:] if is_escaped else line
+        end = mark.end()
+    if end + 1 < len(text):
+        yield heading, stream, _unescape(text[end + 1 :])
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPED.sub("", text) if "\\=== " in text or "\\--- " in text else text
 
 
 class _HostLog(Struct):
     """The outputs in a host's log, by the text of their heading, in the order of the log."""
 
-    outputs: dict[str, deque[tuple[bytes, bytes]]] = field(default_factory=dict)
+    outputs: dict[str, deque[tuple[CapturedOutput, CapturedOutput]]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> _HostLog:
-        """Read a log; one that is missing has no outputs."""
+    def read(cls, path: Path, max_bytes: int | None) -> _HostLog:
+        """Read a log; one that is missing has no outputs. Longer outputs lose their middle."""
         log = cls()
         parts: dict[tuple[str, str], list[str]] = {}
-        for heading, stream, line in _read_log(path):
-            if line is not None:
-                parts.setdefault((heading, stream), []).append(line)
+        for heading, stream, text in _read_log(path):
+            if text is not None:
+                parts.setdefault((heading, stream), []).append(text)
                 continue
             stdout, stderr = (
-                encode_text("".join(parts.pop((heading, each), ())))
+                _captured(encode_text("".join(parts.pop((heading, each), ()))), max_bytes)
                 for each in ("stdout", "stderr")
             )
             log.outputs.setdefault(heading, deque()).append((stdout, stderr))
@@ -293,10 +308,15 @@ class _HostLog(Struct):
         if not found:
             return event
         stdout, stderr = found.popleft()
-        outcome = msgspec.structs.replace(
-            event.outcome, stdout=CapturedOutput(stdout), stderr=CapturedOutput(stderr)
-        )
+        outcome = msgspec.structs.replace(event.outcome, stdout=stdout, stderr=stderr)
         return msgspec.structs.replace(event, outcome=outcome)
+
+
+def _captured(data: bytes, max_bytes: int | None) -> CapturedOutput:
+    if max_bytes is None or len(data) <= max_bytes:
+        return CapturedOutput(data)
+    half = max_bytes // 2
+    return CapturedOutput(data[:half], data[-half:], len(data) - 2 * half)
 
 
 class _Tally:

@@ -158,7 +158,7 @@ def _cut_text(text: str, limit: int) -> str:
     if left <= 100:
         return text
     half = limit // 2
-    note = f"[… {left} characters left out; the log of the host has all …]"
+    note = "[… left out here; the log of the host has all …]"
     return f"{text[:half]}\n{note}\n{text[-half:]}"
 
 

@@ -103,6 +103,25 @@ def test_the_output_of_steps_is_that_in_the_log(tmp_path: Path) -> None:
     assert output_of(steps[2]) == ("caf\\xe9 \\x1b[31m", "")
 
 
+def test_an_output_loses_its_middle_if_it_is_longer_than_asked_for(tmp_path: Path) -> None:
+    write_run(
+        tmp_path,
+        run_started(),
+        step_started("a"),
+        step_printed("a", b"0123456789\n" * 1000),
+        step_printed("a", b"short", "stderr"),
+        step_finished("a"),
+        run_finished(a=Status.OK),
+    )
+    (step,) = [
+        event
+        for event in read_events(find_run(tmp_path, {}, "last"), max_bytes=20)
+        if isinstance(event, StepFinished)
+    ]
+    assert step.outcome.stdout == CapturedOutput(b"0123456789", b"123456789\n", 10_980)
+    assert step.outcome.stderr.text == "short"
+
+
 def test_apps_that_alternate_and_steps_of_the_same_name_keep_their_output(tmp_path: Path) -> None:
     write_run(
         tmp_path,
