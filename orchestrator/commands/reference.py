@@ -572,8 +572,8 @@ FILES_HELP: Mapping[str, str] = {
     "inventories/common/": "The base of all stages, with the same layout",
     "tasks/NAME.yml": "The task NAME: `orch doc task`",
     "tasks/DIR/NAME.yml": "The task DIR:NAME",
-    ".orch/": "State of this machine: recorded runs and console commands, their index, the sandbox. "
-    "Not for version control",
+    ".orch/": "State of this machine: recorded runs, commands of the console, their index, the "
+    "sandbox. Not for version control",
     "~/.ssh/config, /etc/ssh/ssh_config": "Settings of ssh, which orch reads as ssh does",
     "~/.ssh/known_hosts": "Host keys",
 }
