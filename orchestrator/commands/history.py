@@ -6,18 +6,20 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from orchestrator.errors import Diagnostic, UsageError, suggest_nearest
 from orchestrator.journal.run_dirs import RUNS_FOLDER
-from orchestrator.journal.run_index import RunIndex
 from orchestrator.journal.run_reader import RecordedRun, log_lines, read_events
 from orchestrator.journal.run_summary import RunSummary
 from orchestrator.model.event import RunEvent, RunFinished
 from orchestrator.model.step_result import Status
+
+if TYPE_CHECKING:
+    from orchestrator.journal.run_index import RunIndex  # loads SQLite, which `show` does not need
 
 STATES = ("ok", "failed", "running", "killed")
 """The states of recorded runs."""

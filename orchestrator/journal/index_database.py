@@ -51,6 +51,7 @@ CREATE TABLE runs (
   summary_sum INTEGER NOT NULL,
   row_sum INTEGER NOT NULL
 )"""
+_DECODER = msgspec.json.Decoder(RunSummary)
 _SUMS_TABLE = "CREATE TABLE sums (name TEXT PRIMARY KEY, sum INTEGER NOT NULL)"
 
 
@@ -139,15 +140,16 @@ class IndexDatabase:
             _check_sum(row_sum, _row_sum(row, summary_sum))
             yield row
 
-    def summary(self, run_id: int) -> RunSummary | None:
-        """Return the summary of a run, or None if another process has removed it meanwhile."""
-        query = "SELECT summary, summary_sum FROM runs WHERE id = ?"
+    def summaries(self, run_ids: Iterable[int]) -> dict[int, RunSummary]:
+        """Return the summaries of runs by ID, except those that were removed meanwhile."""
+        numbers = ", ".join(map(str, run_ids))
+        query = f"SELECT id, summary, summary_sum FROM runs WHERE id IN ({numbers})"
+        found: dict[int, RunSummary] = {}
         with _translated_errors():
-            found = self._connection.execute(query, (run_id,)).fetchone()
-            if found is None:
-                return None
-            _check_sum(found[1], zlib.crc32(found[0]))
-            return msgspec.json.decode(found[0], type=RunSummary)
+            for number, summary, summary_sum in self._connection.execute(query):
+                _check_sum(summary_sum, zlib.crc32(summary))
+                found[number] = _DECODER.decode(summary)
+        return found
 
     def save(
         self, summaries: Iterable[tuple[str, str, RunSummary]], gone: Sequence[str]

@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -195,7 +195,7 @@ def prune_runs(runs: Path, keep: int, own: Path | None = None) -> None:
 
 def _runs_beyond(runs: Path, keep: int) -> list[Path]:
     """Return all runs but the newest; those of the same second are ordered by their start time."""
-    folders = list_runs([runs])
+    folders = list(list_runs([runs]))
     if len(folders) <= keep:
         return []
 
@@ -225,10 +225,11 @@ def _state_folders(runs: Path) -> tuple[Path, ...]:
     return (inner,) if inner.name == STATE_FOLDER else (inner.parent, inner)
 
 
-def list_runs(parents: Sequence[Path]) -> list[Path]:
-    """Return the folders of all runs, newest first (in any order within one second)."""
-    found = [parent / name for parent in parents for name in run_names(parent)]
-    return sorted(found, key=lambda path: path.name, reverse=True)
+def list_runs(parents: Sequence[Path]) -> Iterator[Path]:
+    """Yield the folders of all runs, newest first (in any order within one second)."""
+    found = [(name, number) for number, p in enumerate(parents) for name in run_names(p)]
+    for name, number in sorted(found, reverse=True):
+        yield parents[number] / name
 
 
 def run_names(parent: Path) -> list[str]:

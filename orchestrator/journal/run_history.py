@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
@@ -92,7 +93,7 @@ def expected_seconds(root: Path, environ: Mapping[str, str], began: RunStarted) 
     of the stage.
     """
     durations: list[float] = []
-    for folder in list_runs(run_parents(root, environ))[:_RUNS_TO_SEARCH]:
+    for folder in islice(list_runs(run_parents(root, environ)), _RUNS_TO_SEARCH):
         record = read_record(folder)
         if (
             record is not None

@@ -42,6 +42,7 @@ from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.yamlio.local_files import display_path
 
 INDEX_FILE = "history.db"
+_RUNS_AT_ONCE = 50  # of which the summaries are read
 _ADDED_LINE = lazy_regex(r"^(?:===|---) .*\n?", re.MULTILINE)
 _NO_ROWS: Mapping[str, IndexRow] = {}
 _T = TypeVar("_T")
@@ -107,9 +108,11 @@ class RunIndex:
 
         Raises DefinitionError if others can write to the records.
         """
-        for run in self._known_runs((parent,)):
-            if (summary := self._summary(run)) is not None:
-                yield summary
+        runs = self._known_runs((parent,))
+        for first in range(0, len(runs), _RUNS_AT_ONCE):
+            some = runs[first : first + _RUNS_AT_ONCE]
+            self._read_summaries(some)
+            yield from (run.summary for run in some if run.summary is not None)
 
     def runs_with_output(self, text: str) -> Iterator[tuple[RunSummary, Sequence[str]]]:
         """Yield the runs and console commands with output that may contain the text in any case.
@@ -123,7 +126,10 @@ class RunIndex:
         matches: dict[int, OutputMatches] = {}
         for run in runs:
             numbers = self._matching_hosts(run, text, matches)
-            if numbers == () or (summary := self._summary(run)) is None:
+            if numbers == ():
+                continue
+            self._read_summaries([run])
+            if (summary := run.summary) is None:
                 continue
             hosts = summary.hosts
             if numbers is not None:
@@ -178,13 +184,16 @@ class RunIndex:
         for run in runs:
             run.row = rows.get(run.key)
 
-    def _summary(self, run: _ListedRun) -> RunSummary | None:
-        row = run.row
-        if run.summary is None and row is not None:
-            found = self._ask(lambda database: database.summary(row.id), None)
-            if found is not None:
-                run.summary = replace(found, folder=run.folder)  # the project may have moved
-        return run.summary or run.read()
+    def _read_summaries(self, runs: Sequence[_ListedRun]) -> None:
+        """Read the summaries that are not known yet."""
+        ids = [run.row.id for run in runs if run.row is not None and run.summary is None]
+        no_summaries: dict[int, RunSummary] = {}
+        found = self._ask(lambda database: database.summaries(ids), no_summaries) if ids else {}
+        for run in runs:
+            if run.summary is None and run.row is not None and run.row.id in found:
+                summary = found[run.row.id]
+                run.summary = replace(summary, folder=run.folder)  # the project may have moved
+            run.summary = run.summary or run.read()
 
     def _add_outputs(self, runs: Sequence[_ListedRun]) -> None:
         """Add the outputs that are not in the index yet, those of the oldest run first."""
@@ -195,7 +204,8 @@ class RunIndex:
                 self._progress(number, len(missing))
 
     def _add_run_outputs(self, run: _ListedRun) -> None:
-        row, summary = run.row, self._summary(run)
+        self._read_summaries([run])
+        row, summary = run.row, run.summary
         if row is None or summary is None or run.is_running():
             return
         outputs = (

@@ -12,8 +12,10 @@ import pytest
 
 from tests.bench.__main__ import WORKLOADS, format_table, measure_tools
 from tests.bench.delay import delayed_port
+from tests.bench.history_commands import COMMANDS, measure_commands
 from tests.bench.inner_loops import measure_loops
 from tests.bench.process_startup import measure_startup
+from tests.bench.run_store import write_store
 from tests.bench.sshd_farm import start_farm
 from tests.bench.transfers import TransferJob, measure_jobs
 
@@ -47,6 +49,14 @@ def test_every_part_gives_a_figure(tmp_path: Path) -> None:
     _, _, *rows = measure_startup(tmp_path / "small", 1)
     assert all(float(row.split("|")[2]) > 0 for row in rows)
     assert len(rows) == 5
+
+
+def test_every_command_that_reads_runs_gives_a_figure(tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    write_store(root, 3, 2)
+    _, _, *rows = measure_commands(root, 2, 1)
+    assert all(float(row.split("|")[2]) > 0 for row in rows)
+    assert len(rows) == 2 + len(COMMANDS) + 4
 
 
 def test_every_inner_loop_gives_a_figure() -> None:
