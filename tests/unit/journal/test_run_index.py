@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from orchestrator.commands.history import search_outputs
 from orchestrator.errors import UsageError
 from orchestrator.journal import index_database
+from orchestrator.journal.run_dirs import run_parents
 from orchestrator.journal.run_index import RunIndex
 from orchestrator.journal.run_lock import mark_running
 from orchestrator.journal.run_reader import log_lines, recorded_runs
@@ -352,6 +353,7 @@ def run_limited(root: Path, most: int) -> Sequence[str]:
     code = f"""
 import resource, signal
 from pathlib import Path
+from orchestrator.journal.run_dirs import run_parents
 from orchestrator.journal.run_index import RunIndex
 from orchestrator.commands.history import search_outputs
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -384,3 +386,17 @@ def test_many_readers_at_once_all_have_the_answer(root: Path) -> None:
         thread.join()
     assert found == [expected] * 8
     assert len(indexed_names(root)) == RUNS
+
+
+def test_runs_in_the_users_state_folder_have_their_index_in_it(root: Path, tmp_path: Path) -> None:
+    environ = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    elsewhere = run_parents(root, environ)[1].parent
+    elsewhere.parent.mkdir(0o700, parents=True)
+    (root / ".orch").rename(elsewhere)
+    (root / ".orch").write_text("in the way, for root too")
+    index = RunIndex(root, environ, pytest.fail)
+    assert len(list(index.runs())) == RUNS
+    assert index.rebuild() == RUNS
+    assert (elsewhere / "history.db").is_file()
+    assert len(list(index.runs_with_output("took"))) == RUNS
+    index.close()
