@@ -21,6 +21,7 @@ from orchestrator.cli import (
     ssh_command,
     stdio,
     transfer_commands,
+    vault_commands,
 )
 from orchestrator.cli.error_output import print_error
 from orchestrator.cli.group import CommandGroup
@@ -94,6 +95,7 @@ for _command in (
     *show_commands.SHOW_COMMANDS,
     *init_command.INIT_COMMANDS,
     *new_command.NEW_COMMANDS,
+    *vault_commands.VAULT_COMMANDS,
 ):
     orch.add_command(_command)
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from msgspec import Struct
+
 from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition, UsageError
 from orchestrator.model.text_encoding import decode_bytes
 from orchestrator.yamlio import child_process
@@ -24,6 +26,14 @@ VAULT_FILE_VARIABLE = "ORCH_VAULT_PASSWORD_FILE"
 _MAX_PASSWORD_BYTES = 1 << 16
 _CLIENT_SUFFIX = "-client"
 """A program whose name ends so gets the vault ID as ``--vault-id ID``, as from Ansible."""
+
+
+class OpenedVault(Struct, frozen=True):
+    """What a vault holds, its ID (``default`` if it names none), and the password."""
+
+    data: bytes
+    vault_id: str
+    password: bytes
 
 
 class VaultPasswords:
@@ -44,6 +54,10 @@ class VaultPasswords:
 
         Raises DefinitionError, and UsageError if no file has the password and nobody can be asked.
         """
+        return self.open_vault(text, name, mark).data
+
+    def open_vault(self, text: str, name: str, mark: SourcePosition) -> OpenedVault:
+        """Return what a vault holds, with its ID and the password. Raises as ``decrypt`` does."""
         try:
             vault = VaultText.parse(text)
         except VaultError as error:
@@ -53,7 +67,7 @@ class VaultPasswords:
         tried: list[str] = []
         for source, password in self._candidates(vault.vault_id):
             try:
-                return vault.decrypt(password)
+                return OpenedVault(vault.decrypt(password), vault.vault_id, password)
             except WrongPasswordError:
                 tried.append(source)
             except VaultError as error:
@@ -68,12 +82,27 @@ class VaultPasswords:
     def password_for(self, vault_id: str) -> bytes:
         """Return the password for new text with this vault ID ('' or ``default``: without one).
 
-        Raises DefinitionError and UsageError.
+        A typed password is asked for twice. Raises DefinitionError and UsageError.
         """
         for variable in (*file_variables(vault_id), VAULT_FILE_VARIABLE):
             if self._environ.get(variable):
                 return self._password_of(variable)
-        return self._typed_password(vault_id or DEFAULT_ID)
+        return self.new_password("Vault password", vault_id or DEFAULT_ID)
+
+    def new_password(self, question: str, vault_id: str = DEFAULT_ID) -> bytes:
+        """Return a password that the user types twice. Raises UsageError."""
+        of = f" ({vault_id})" if vault_id != DEFAULT_ID else ""
+        typed = self._ask(f"{question}{of}")
+        if self._ask(f"{question} again{of}") != typed:
+            raise UsageError(Diagnostic("the two passwords differ", None, "try again"))
+        return typed.encode("utf-8", "surrogateescape")
+
+    def password_of_file(self, path: Path) -> bytes:
+        """Return the password of a file or program. Raises DefinitionError."""
+        password = self._read(str(path), path, DEFAULT_ID).strip()
+        if not password:
+            raise DefinitionError(Diagnostic(f"{path} gives an empty password"))
+        return password
 
     def _candidates(self, vault_id: str) -> Iterator[tuple[str, bytes]]:
         """Yield passwords with their sources: that of the ID, the usual one, those of other IDs."""
