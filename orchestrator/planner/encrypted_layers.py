@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
 from msgspec.structs import replace
 
+from orchestrator.errors import DefinitionError, Diagnostic
+from orchestrator.inventory.ansible.connection_variables import (
+    PASSWORD_SETTINGS,
+    SETTING_OF_VARIABLE,
+)
 from orchestrator.inventory.ansible.vars_files import parse_vars
 from orchestrator.model.host import VariableLayer
 from orchestrator.model.marked_value import MarkedValue, Values
-from orchestrator.model.secret import SecretResolver
+from orchestrator.model.secret import Secret, SecretResolver
 
 
 def open_encrypted_layer(layer: VariableLayer, *, secrets: SecretResolver) -> Values:
@@ -23,10 +29,23 @@ def open_encrypted_layer(layer: VariableLayer, *, secrets: SecretResolver) -> Va
     if text is None:
         return {}
     values = parse_vars(text, layer.encrypted.mark.path)
+    _check_connection_variables(values, layer.encrypted)
     found = {name: _as_masked(value, str(name), layer) for name, value in values.items()}
     for name, value in found.items():
         secrets.hide_texts(str(name), _plain(value))
     return cast(Values, found)
+
+
+def _check_connection_variables(values: Iterable[str], file: Secret) -> None:
+    """Raise DefinitionError for variables that would be unknown where the file is not decrypted."""
+    for name in values:
+        setting = SETTING_OF_VARIABLE.get(name)
+        if setting is not None and setting not in PASSWORD_SETTINGS:
+            what = f"'{name}' is in an encrypted file, which is not decrypted to connect to a host"
+            hint = (
+                f"write {name}: '{{{{ vault_{name} }}}}' into another file, and vault_{name} here"
+            )
+            raise DefinitionError(Diagnostic(what, file.mark, hint))
 
 
 def _as_masked(value: MarkedValue, name: str, layer: VariableLayer) -> MarkedValue:
