@@ -32,11 +32,11 @@ try:
 except ImportError:  # a Python that was built without it
     sqlite3 = None  # type: ignore[assignment]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BUSY_SECONDS = 0.2
 _POLL_SECONDS = 0.01
 _RUNS_PER_TABLE = 64
-_HOST_BITS = 24  # of the row ID of a host's output; the other bits are the run's ID
+_HOST_BITS, _PART_BITS = 24, 16  # of the row ID of an output, after those of the run's ID
 _MAX_TERMS = 200  # trigrams that begin with a text of one or two characters
 _MAX_TRIGRAMS = 24  # of a longer text, that are looked up
 _TOKENIZER = "trigram case_sensitive 1"
@@ -106,14 +106,16 @@ class IndexDatabase:
     def _prepare(self) -> None:
         for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cell_size_check = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
-        if self._schema_version() == 0:
+        if self._schema_version() < SCHEMA_VERSION:
             with self._transaction():
-                if self._schema_version() == 0:  # no other process has created it meanwhile
+                if self._schema_version() < SCHEMA_VERSION:  # no other process was faster
+                    for table in (*self._outputs_tables(), "runs", "sums"):
+                        self._connection.execute(f"DROP TABLE IF EXISTS {table}")
                     self._connection.execute(_RUNS_TABLE)
                     self._connection.execute(_SUMS_TABLE)
                     self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         if self._schema_version() != SCHEMA_VERSION:
-            raise IndexUnusableError("another version of orch has written it")
+            raise IndexUnusableError("a newer version of orch has written it")
 
     def _schema_version(self) -> int:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
@@ -205,10 +207,13 @@ class IndexDatabase:
                 self._connection.execute("DELETE FROM runs")
                 self._drop_unused_outputs()
 
-    def add_outputs(self, row: IndexRow, outputs: Iterable[tuple[int, str]]) -> IndexRow | None:
-        """Add the outputs of a run's hosts, each after the host's number in the run's summary.
+    def add_outputs(
+        self, row: IndexRow, outputs: Iterable[tuple[int, int, str]]
+    ) -> IndexRow | None:
+        """Add the outputs of a run's hosts, in parts of whole lines.
 
-        Return the new row, or None if another process has removed it meanwhile.
+        Before each part are the host's number in the run's summary and the part's number. Return
+        the new row, or None if another process has removed it meanwhile.
         """
         table = _outputs_table(row.id)
         with _translated_errors(), self._transaction():
@@ -224,7 +229,10 @@ class IndexDatabase:
             self._connection.executemany(
                 f"INSERT INTO {table} (rowid, output) VALUES (?, ?)",
                 # every character but the last two begins a trigram
-                ((row.id << _HOST_BITS | n, f"{_searchable(text)}\n\n") for n, text in outputs),
+                (
+                    ((row.id << _HOST_BITS | host) << _PART_BITS | part, f"{_searchable(text)}\n\n")
+                    for host, part, text in outputs
+                ),
             )
             query = "SELECT summary_sum FROM runs WHERE id = ?"
             (summary_sum,) = self._connection.execute(query, (row.id,)).fetchone()
@@ -276,8 +284,11 @@ class IndexDatabase:
                 return OutputMatches(None if terms is None else {})
             query = f"SELECT rowid FROM {table} WHERE {table} MATCH ? ORDER BY rowid"
             for (number,) in self._connection.execute(query, (terms,)):
-                host = number & ((1 << _HOST_BITS) - 1)
-                found.setdefault(number >> _HOST_BITS, []).append(host)
+                run_and_host = number >> _PART_BITS
+                hosts = found.setdefault(run_and_host >> _HOST_BITS, [])
+                host = run_and_host & ((1 << _HOST_BITS) - 1)
+                if host not in hosts[-1:]:
+                    hosts.append(host)
         return OutputMatches(found)
 
     def _search_terms(self, table: str, text: str) -> str | None:

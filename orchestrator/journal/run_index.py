@@ -43,6 +43,7 @@ from orchestrator.yamlio.local_files import display_path
 
 INDEX_FILE = "history.db"
 _RUNS_AT_ONCE = 50  # of which the summaries are read
+_PART_BYTES = 1 << 20  # of a log
 _ADDED_LINE = lazy_regex(r"^(?:===|---) .*\n?", re.MULTILINE)
 _NO_ROWS: Mapping[str, IndexRow] = {}
 _T = TypeVar("_T")
@@ -209,8 +210,9 @@ class RunIndex:
         if row is None or summary is None or run.is_running():
             return
         outputs = (
-            (number, _output_text(f"{run.folder}/{log_file_name(host)}.log"))
+            (number, part, text)
             for number, host in enumerate(summary.hosts)
+            for part, text in enumerate(_output_texts(f"{run.folder}/{log_file_name(host)}.log"))
         )
 
         def add(database: IndexDatabase) -> IndexRow | None:
@@ -283,14 +285,14 @@ def _files_version(folder: str) -> str:
     return ", ".join(parts)
 
 
-def _output_text(log: str) -> str:
-    """Return a host's output in its log, without the lines that orch added; '' without a log."""
+def _output_texts(log: str) -> Iterator[str]:
+    """Yield a host's output in its log, without the lines that orch added, in parts."""
     try:
         with open(log, "rb") as file:  # noqa: PTH123 - twice as fast, for many logs
-            text = file.read().decode("utf-8", "replace")
+            while lines := file.readlines(_PART_BYTES):
+                yield _ADDED_LINE.sub("", b"".join(lines).decode("utf-8", "replace"))
     except OSError:
-        return ""
-    return _ADDED_LINE.sub("", text)
+        return
 
 
 def _clear_database(path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from orchestrator.commands.history import search_outputs
 from orchestrator.errors import UsageError
-from orchestrator.journal import index_database
+from orchestrator.journal import index_database, run_index
 from orchestrator.journal.run_dirs import run_parents
 from orchestrator.journal.run_index import RunIndex
 from orchestrator.journal.run_lock import mark_running
@@ -122,6 +122,48 @@ def test_texts_of_any_script_are_found_in_any_case(root: Path, text: str) -> Non
         file.write("Straße Σ 𝔘 \\x1b[0m É fi e\u0301 '-- end".encode())
         file.write(b" \xff\x00 torn \xe2\x82")
     assert find(root, text) == lines_in_folders(root, text)
+
+
+def test_a_long_log_is_indexed_in_parts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_index, "_PART_BYTES", 50)
+    for text in TEXTS:
+        assert find(root, text) == lines_in_folders(root, text)
+
+
+def test_an_index_of_an_older_version_is_written_anew(root: Path) -> None:
+    find(root, "x")
+    with sqlite3.connect(index_file(root)) as database:
+        database.execute("ALTER TABLE runs RENAME COLUMN version TO files")
+        database.execute("PRAGMA user_version = 1")
+    assert list_runs(root) == runs_in_folders(root)
+    assert find(root, "took") == lines_in_folders(root, "took")
+    assert len(indexed_names(root)) == RUNS
+
+
+@pytest.mark.parametrize("runs", [0, 1, 4, 5])
+def test_an_index_whose_writer_was_killed_has_what_was_written_before(
+    root: Path, runs: int
+) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from orchestrator.journal.run_index import RunIndex
+index = RunIndex(Path({str(root)!r}), {{}}, print, lambda *numbers: print(*numbers, flush=True))
+list(index.runs())
+print(0, flush=True)
+list(index.runs_with_output("took"))
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline().split()[0] for _ in range(runs + 1)][-1] == str(runs)
+        process.kill()
+    assert len(indexed_names(root)) == RUNS
+    assert list_runs(root) == runs_in_folders(root)
+    for text in TEXTS:
+        assert find(root, text) == lines_in_folders(root, text)
 
 
 def test_a_run_that_goes_on_is_read_again(root: Path) -> None:
