@@ -124,6 +124,13 @@ def test_texts_of_any_script_are_found_in_any_case(root: Path, text: str) -> Non
     assert find(root, text) == lines_in_folders(root, text)
 
 
+@pytest.mark.parametrize("text", ["ж", "жж", "жжъ"])
+def test_the_last_characters_of_a_log_are_found(root: Path, text: str) -> None:
+    with (newest_folder(root) / "web1.log").open("a") as log:
+        log.write("the last " + text.upper())
+    assert len(find(root, text)) == 1
+
+
 def test_a_long_log_is_indexed_in_parts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_index, "_PART_BYTES", 50)
     for text in TEXTS:
