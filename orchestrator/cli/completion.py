@@ -17,7 +17,7 @@ from click.shell_completion import CompletionItem
 from orchestrator.errors import OrchError
 
 if TYPE_CHECKING:
-    from orchestrator.inventory.stage_names import StageNames
+    from orchestrator.inventory.stage_names import InventoryNames, StageNames
     from orchestrator.playbook.task_outline import TaskOutlines
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -256,12 +256,17 @@ def complete_recipes(
     return _matching_items(RECIPES, incomplete)
 
 
-def _stage_names(ctx: click.Context) -> StageNames | None:
+def _stage_names(ctx: click.Context) -> StageNames | InventoryNames | None:
     import os
 
     from orchestrator.commands.project import select_stage
-    from orchestrator.inventory.stage_names import StageNames
+    from orchestrator.inventory.stage_names import InventoryNames, StageNames
 
+    inventories = ctx.params.get("inventories") or (
+        ctx.parent and ctx.parent.params.get("inventories")
+    )
+    if inventories:
+        return InventoryNames(inventories)
     root = _project_root(ctx)
     if root is None:
         return None

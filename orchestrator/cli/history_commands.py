@@ -26,7 +26,7 @@ _PROGRESS_SECONDS = 1.0
 
 
 @click.command("history", short_help="List the recorded runs.")
-@options.directory_option
+@options.records_options
 @click.option(
     *("-s", "--stage"),
     default="",
@@ -157,7 +157,7 @@ def _history_lines(runs: Sequence[RunSummary], out: TextConsole, *, is_console: 
 
 
 @click.command("show", short_help="Show what a recorded run did.")
-@options.directory_option
+@options.records_options
 @click.argument("run", default="last", shell_complete=completion.complete_runs)
 @click.argument("host", required=False)
 @click.option("--failed", is_flag=True, help="Show only the hosts that failed.")
@@ -206,7 +206,7 @@ def show_command(
 
 
 @click.command("diff", short_help="Compare two recorded runs.")
-@options.directory_option
+@options.records_options
 @click.argument("first", required=False, shell_complete=completion.complete_runs)
 @click.argument("second", default="last", shell_complete=completion.complete_runs)
 def diff_command(directory: str | None, first: str | None, second: str) -> int:
@@ -248,7 +248,7 @@ def diff_command(directory: str | None, first: str | None, second: str) -> int:
 
 
 @click.command("search", short_help="Search the outputs of recorded runs.")
-@options.directory_option
+@options.records_options
 @click.argument("text")
 @click.option("--host", default="", metavar="HOST", help="Only in the outputs of this host.")
 @click.option("--since", metavar="AGE", help="Only in runs younger than this, like 12h or 7d.")
@@ -297,7 +297,7 @@ def search_command(
 
 
 @click.command("report", short_help="Write a report of a recorded run.")
-@options.directory_option
+@options.records_options
 @click.argument("run", default="last", shell_complete=completion.complete_runs)
 @click.option("--html", metavar="FILE", help="A web page in one file, which needs no network.")
 @click.option("--junit", metavar="FILE", help="JUnit XML: a case for each host and step.")

@@ -78,7 +78,8 @@ def new_playbook_command(name: str, directory: str | None) -> int:
 
 
 @click.command("host", short_help="Add a host to a stage.")
-@options.stage_options
+@options.stage_option
+@options.directory_option
 @click.option(
     "--address", default="", metavar="ADDRESS", help="Its host name or IP address, if not NAME."
 )
@@ -118,7 +119,8 @@ def new_host_command(
 
 
 @click.command("role", short_help="Add a role to a stage.")
-@options.stage_options
+@options.stage_option
+@options.directory_option
 @click.argument("name")
 def new_role_command(name: str, stages: tuple[str, ...], directory: str | None) -> int:
     """Add a role to a stage: inventories/STAGE/roles/NAME.yml, or an entry of roles.yml.

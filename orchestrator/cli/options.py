@@ -81,22 +81,8 @@ def stage_options(command: F) -> F:
     return _apply_decorators(
         command,
         (
-            click.option(
-                *("-s", "--stage", "stages"),
-                multiple=True,
-                metavar="STAGE",
-                shell_complete=completion.complete_stages,
-                help="The stage: a folder of inventories/. Default: $ORCH_STAGE, then the "
-                "project's default_stage.",
-            ),
-            click.option(
-                *("-i", "--inventory", "inventories"),
-                multiple=True,
-                metavar="PATH",
-                shell_complete=completion.complete_files,
-                help="An inventory of Ansible to use instead of a stage, also without a project: a "
-                "file or folder, or hosts with commas between them. Repeatable.",
-            ),
+            stage_option,
+            inventory_option,
             click.option(
                 "--refresh",
                 is_flag=True,
@@ -106,6 +92,30 @@ def stage_options(command: F) -> F:
             directory_option,
         ),
     )
+
+
+def stage_option(command: F) -> F:
+    """Add ``-s``: the stage."""
+    return click.option(
+        *("-s", "--stage", "stages"),
+        multiple=True,
+        metavar="STAGE",
+        shell_complete=completion.complete_stages,
+        help="The stage: a folder of inventories/. Default: $ORCH_STAGE, then the project's "
+        "default_stage.",
+    )(command)
+
+
+def inventory_option(command: F) -> F:
+    """Add ``-i``: inventories of Ansible."""
+    return click.option(
+        *("-i", "--inventory", "inventories"),
+        multiple=True,
+        metavar="PATH",
+        shell_complete=completion.complete_files,
+        help="An inventory of Ansible to use instead of a stage, also without a project: a file or "
+        "folder, or hosts with commas between them. Repeatable.",
+    )(command)
 
 
 def project_options(command: F) -> F:
@@ -129,6 +139,26 @@ def directory_option(command: F) -> F:
         shell_complete=completion.complete_folders,
         help="The project's root. Default: the nearest folder upward with inventories/.",
     )(command)
+
+
+def records_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Add ``-C`` and ``-i``: the project, or the inventory, whose runs were recorded.
+
+    Both become the argument ``directory``.
+    """
+
+    @wraps(command)
+    def with_directory(*args: Any, inventories: tuple[str, ...], **values: Any) -> R:
+        import os
+
+        from orchestrator.commands.project import optional_project_root, standalone_root
+
+        directory = values["directory"]
+        if inventories and optional_project_root(directory) is None:
+            values["directory"] = str(standalone_root(inventories, os.environ))
+        return command(*args, **values)
+
+    return _apply_decorators(with_directory, (inventory_option, directory_option))
 
 
 def limit_option(command: F) -> F:

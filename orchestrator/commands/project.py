@@ -13,6 +13,7 @@ from msgspec import Struct
 from orchestrator.errors import Diagnostic, UsageError
 from orchestrator.inventory.hostnames import stage_name_error
 from orchestrator.inventory.stages import (
+    INVENTORIES,
     StageList,
     find_project_root,
     list_stages,
@@ -104,8 +105,8 @@ def inventory_name(inventories: Sequence[str]) -> str:
 def standalone_root(inventories: Sequence[str], environ: Mapping[str, str]) -> Path:
     """Return the folder that stands for a project when inventories are used outside of one.
 
-    It is below XDG_STATE_HOME and is created, for its owner alone; runs are recorded there. Raises
-    UsageError if there is no such folder.
+    It is below XDG_STATE_HOME and is created, for its owner alone; runs are recorded there. It is a
+    project without stages and tasks. Raises UsageError if it cannot be created.
     """
     check_working_directory()
     state, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
@@ -119,6 +120,7 @@ def standalone_root(inventories: Sequence[str], environ: Mapping[str, str]) -> P
     folder = Path(state) / "orch" / f"{inventory_name(inventories)}-{digest}"
     try:
         folder.mkdir(0o700, parents=True, exist_ok=True)
+        (folder / INVENTORIES).mkdir(0o700, exist_ok=True)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         message = f"cannot create {folder}, the folder for the records of the run: {why}"

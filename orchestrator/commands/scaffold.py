@@ -114,6 +114,7 @@ def create_host(root: Path, stage: str, name: str, settings: HostSettings) -> Sc
     """
     spec = _check_host_name(name, settings)
     loaded = _try_load(root, stage)
+    _check_own_hosts(root, stage, loaded)
     directory = _open_directory(root, stage)
     form = directory.find_form(HOSTS)
     directory.problems.raise_any()
@@ -145,6 +146,7 @@ def create_role(root: Path, stage: str, name: str) -> ScaffoldResult:
     if reason := role_name_error(name):
         raise UsageError(Diagnostic(f"'{name}' cannot name a role: {reason}"))
     loaded = _try_load(root, stage)
+    _check_own_hosts(root, stage, loaded)
     body = _body_over_common(root, ROLES, name, starter_text("new/role.yml", NAME=name))
     change = _directory_change(_open_directory(root, stage), ROLES, name, body)
     _apply(root, [change])
@@ -419,6 +421,14 @@ def _undo(changes: Sequence[_FileChange]) -> None:
             change.path.unlink(missing_ok=True)
         else:
             replace_file(change.path, change.old)
+
+
+def _check_own_hosts(root: Path, stage: str, loaded: Stage | None) -> None:
+    """Raise UsageError if the stage's hosts and roles are those of an inventory of Ansible."""
+    if loaded is not None and loaded.is_ansible:
+        shown = display_path(root / INVENTORIES / stage)
+        message = f"the hosts and roles of stage '{stage}' are those of an inventory of Ansible"
+        raise UsageError(Diagnostic(message, SourcePosition(shown), "add it to the inventory"))
 
 
 def _try_load(root: Path, stage: str) -> Stage | None:

@@ -7,17 +7,47 @@ read is left out.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import DefinitionError
+from orchestrator.errors import DefinitionError, OrchError
+from orchestrator.inventory.directory import ANSIBLE_FILE, ANSIBLE_FOLDERS
 from orchestrator.inventory.hostnames import COMMON, InvalidHostNameError, parse_host_spec
+from orchestrator.model.host import Stage
 from orchestrator.yamlio.local_files import display_path, natural_sort_key, read_file
 from orchestrator.yamlio.naming_rules import YAML_SUFFIXES, is_ignored, yaml_stem
 from orchestrator.yamlio.yaml_loader import load_yaml
 
 _INVENTORIES = "inventories"
+
+
+class InventoryNames:
+    """The names of inventories of Ansible that are used instead of a stage."""
+
+    def __init__(self, inventories: Sequence[str]) -> None:
+        from orchestrator.inventory.programs import InventoryAccess
+        from orchestrator.inventory.stage_loader import load_inventories
+
+        access = InventoryAccess()
+        try:
+            stage = load_inventories(Path.cwd(), inventories, "inventory", None, access)
+        except OrchError:
+            stage = Stage("inventory", "", {}, {})
+        self._stage = stage
+
+    def hosts(self) -> tuple[str, ...]:
+        """Return the hosts."""
+        return tuple(self._stage.hosts)
+
+    def roles(self) -> tuple[str, ...]:
+        """Return the groups."""
+        return tuple(self._stage.roles)
+
+    def apps(self) -> tuple[str, ...]:
+        """Return no app: inventories have none."""
+        return ()
 
 
 class StageNames:
@@ -27,8 +57,30 @@ class StageNames:
         self.root, self.stage = root, stage
         self.folders = [root / _INVENTORIES / stage, root / _INVENTORIES / COMMON]
 
+    @cached_property
+    def _ansible_stage(self) -> Stage | None:
+        """Return the stage if its hosts are those of an inventory of Ansible."""
+        folder = self.folders[0]
+        has_mark = any((folder / name).exists() for name in (*ANSIBLE_FOLDERS, ANSIBLE_FILE))
+        if not has_mark and not any("ansible" in (found or {}) for found in self._settings()):
+            return None
+        from orchestrator.inventory.stage_loader import load_stage
+
+        try:
+            stage = load_stage(self.root, self.stage)
+        except OrchError:
+            return None
+        return stage if stage.is_ansible else None
+
+    def _settings(self) -> Iterator[dict[str, Any] | None]:
+        for suffix in YAML_SUFFIXES:
+            data = _load_plain(self.folders[0] / f"stage{suffix}")
+            yield data if isinstance(data, dict) else None
+
     def hosts(self) -> tuple[str, ...]:
         """Return the hosts that are described, and those that only roles list."""
+        if self._ansible_stage is not None:
+            return tuple(self._ansible_stage.hosts)
         found: dict[str, str] = {}
         for folder in self.folders:
             for name in self._described_hosts(folder):
@@ -41,6 +93,8 @@ class StageNames:
 
     def roles(self) -> tuple[str, ...]:
         """Return the roles that are described, and those that hosts claim."""
+        if self._ansible_stage is not None:
+            return tuple(self._ansible_stage.roles)
         found: dict[str, None] = {}
         for folder in self.folders:
             found |= dict.fromkeys(self._defined_names(folder, "roles"))

@@ -2,8 +2,8 @@
 
 Plain scalars have the types of YAML 1.1 (https://yaml.org/type/), as PyYAML resolves them: ``yes``
 is true, ``0644`` is 420 and ``1:30`` is 90. Dates stay text. Of duplicate keys the last counts, and
-keys that are not text become the text that JSON has for them. ``!vault`` marks an encrypted value
-and ``!unsafe`` a text that is never rendered.
+keys that are not text become the text that JSON has for them. ``!unsafe`` marks a text that is
+never rendered.
 """
 
 from __future__ import annotations
@@ -15,17 +15,14 @@ import yaml
 from msgspec.structs import replace
 
 from orchestrator.errors import SourcePosition
-from orchestrator.model.marked_value import MarkedKey, MarkedValue, ValueData
-from orchestrator.model.secret import VAULT_VALUE, Secret
+from orchestrator.model.marked_value import MarkedKey, MarkedValue
 from orchestrator.yamlio.yaml_loader import (
     STANDARD_TAG,
     ScalarValue,
     ValueBuilder,
     build_value,
-    variable_name,
 )
 
-_VAULT_TAGS = ("!vault", "!vault-encrypted")
 _RESOLVER = yaml.SafeLoader("")
 _TEXT_TAGS = frozenset(f"{STANDARD_TAG}{name}" for name in ("str", "timestamp", "value", "merge"))
 _FIRST_CHARS = frozenset("-+.0123456789~=<yYnNtTfFoO")
@@ -73,18 +70,6 @@ class AnsibleValueBuilder(ValueBuilder):
             if type(event) is not yaml.ScalarEvent
             else replace(value, data=event.value, literal=True)
         )
-
-    def read_data(self, event: Any) -> ValueData:
-        """Return a node's data; one tagged ``!vault`` is a secret."""
-        if event.tag not in _VAULT_TAGS:
-            return super().read_data(event)
-        event.tag = None
-        mark = self.mark(event)
-        if type(event) is not yaml.ScalarEvent:
-            super().read_data(event)
-            self.problems.add("!!vault must be a text, as `orch vault string` prints it", mark)
-            return None
-        return Secret(VAULT_VALUE, (event.value,), name=variable_name(self.keys), mark=mark)
 
     def read_scalar(self, event: Any) -> ScalarValue:
         """Return the value of a scalar."""

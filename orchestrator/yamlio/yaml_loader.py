@@ -7,8 +7,8 @@ Plain scalars have fewer meanings than in YAML 1.1. A scalar is a number only if
 yields the same text, so that ``0644``, ``1_000``, ``1.10``, ``0x1F``, ``22:22``, ``1e3`` and dates
 stay text. ``yes``, ``no``, ``on`` and ``off`` are text as well.
 
-``!secret`` marks a value whose source is outside the file. Syntax errors of libyaml are translated
-to messages with hints.
+``!secret`` marks a value whose source is outside the file, and ``!vault`` one that is encrypted.
+Syntax errors of libyaml are translated to messages with hints.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from yaml.reader import ReaderError
 from orchestrator.errors import DefinitionError, Diagnostic, DiagnosticCollector, SourcePosition
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedKey, MarkedValue, ValueData
-from orchestrator.model.secret import Secret
+from orchestrator.model.secret import VAULT_VALUE, Secret
 from orchestrator.yamlio.local_files import read_file
 from orchestrator.yamlio.schema import SchemaReader
 
@@ -209,6 +209,7 @@ def variable_name(keys: Sequence[str]) -> str:
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 STANDARD_TAG = "tag:yaml.org,2002:"
 """The prefix of the tags of YAML's own types."""
+_VAULT_TAGS = ("!vault", "!vault-encrypted")
 _MAX_ALIASED = 100_000
 """Maximum number of values that aliases may expand to in one file, against YAML bombs."""
 
@@ -324,6 +325,8 @@ class ValueBuilder:
         kind = type(event)
         if event.tag == "!secret":
             return self.read_secret_tag(event)
+        if event.tag in _VAULT_TAGS and self.secrets:
+            return self.read_vault_tag(event)
         if kind is yaml.ScalarEvent:
             return self.read_scalar(event)
         self.has_standard_tag(event, "map" if kind is yaml.MappingStartEvent else "seq")
@@ -346,6 +349,16 @@ class ValueBuilder:
             self.problems.add(what, value.mark, hint)
             return None
         return read_secret(value, self.keys, self.problems)
+
+    def read_vault_tag(self, event: Any) -> ValueData:
+        """Return the secret of a node tagged ``!vault``, or None after reporting an error."""
+        event.tag = None
+        mark = self.mark(event)
+        if type(event) is yaml.ScalarEvent:
+            return Secret(VAULT_VALUE, (event.value,), name=variable_name(self.keys), mark=mark)
+        self.read_data(event)
+        self.problems.add("!!vault must be a text, as `orch vault string` prints it", mark)
+        return None
 
     def resolve_alias(self, event: Any) -> MarkedValue:
         name = event.anchor

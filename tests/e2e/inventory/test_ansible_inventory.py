@@ -143,6 +143,12 @@ def test_an_inventory_without_a_project(ansible_project: OrchProject, tmp_path: 
         "exec", "-i", str(inventory), "-l", "web1", "--json", "--", "true", cwd=elsewhere, **state
     )
     assert after.code == 0, after.err
+    history = ansible_project.orch("history", "-i", str(inventory), cwd=elsewhere, **state)
+    assert history.out.count("exec") == 2
+    failed = ansible_project.orch(
+        "-i", str(inventory), "hosts", "-l", "@failed", cwd=elsewhere, **state
+    )
+    assert "every host completed in the last run of stage 'prod'" in failed.err
 
 
 def test_lint_names_what_has_no_meaning(ansible_project: OrchProject) -> None:
@@ -153,3 +159,112 @@ def test_lint_names_what_has_no_meaning(ansible_project: OrchProject) -> None:
     assert done.code == 0, done.err
     assert "web1.yml:1:1: note: 'ansible_winrm_transport' has no meaning for orch" in done.out
     assert "write vars['my-var']" in done.out
+
+
+def test_options_of_ssh_lead_through_a_jump_host(
+    ansible_project: OrchProject, sshd: SshdServer
+) -> None:
+    ansible_project.write(
+        {
+            "inventories/prod/host_vars/db1.yml": "ansible_ssh_extra_args: -o ProxyJump=web1\n",
+            "inventories/prod/host_vars/web2.yml": f"""\
+                ansible_ssh_extra_args: -o "ProxyCommand=bash {ansible_project.root}/proxy %h %p"
+                """,
+            "proxy": "exec 3<>/dev/tcp/$1/$2; echo $1 > used; cat <&3 & exec cat >&3\n",
+        }
+    )
+    words = ("exec", "-l", "db1:web2", "--json", "--", "echo $SSH_CONNECTION")
+    done = ansible_project.orch("-s", "prod", *words)
+    assert done.code == 0, done.host_rows
+    assert {row["status"] for row in done.host_rows.values()} == {"changed"}
+    assert (ansible_project.root / "used").read_text() == "127.0.0.12\n"
+    doctor = ansible_project.orch("-s", "prod", "doctor", "-l", "db1", "--json")
+    assert '"via":["web1"]' in doctor.out.replace(" ", ""), doctor.out
+
+
+def test_a_value_that_cannot_be_used_is_an_error_for_its_host_only(
+    ansible_project: OrchProject,
+) -> None:
+    ansible_project.write({"inventories/prod/host_vars/db1.yml": "ansible_connection: winrm\n"})
+    other = ansible_project.orch("-s", "prod", "exec", "-l", "web1", "--", "true")
+    assert other.code == 0, other.err
+    its_own = ansible_project.orch("-s", "prod", "exec", "-l", "db1", "--", "true")
+    assert its_own.code == 3
+    assert "db1.yml:1:21" in its_own.err
+    assert "orch cannot connect by 'winrm'" in its_own.err
+    doctor = ansible_project.orch("-s", "prod", "doctor", "-l", "web1")
+    assert "note: 'ansible_connection' cannot be used: orch cannot connect by 'winrm'" in doctor.err
+
+
+def test_become_of_the_inventory_is_that_of_every_step(ansible_project: OrchProject) -> None:
+    ansible_project.write(
+        {
+            "inventories/prod/group_vars/web.yml": "ansible_become: true\nansible_become_user: app\n",
+            "tasks/who.yml": """\
+                roles: [web]
+                steps:
+                  - run: id -un
+                  - run: id -un
+                    become: false
+                  - run: id -un
+                    become: true
+                  - run: id -un
+                    become: other
+                """,
+        }
+    )
+    done = ansible_project.orch("-s", "prod", "plan", "who", "-l", "web1", "--json")
+    assert done.code == 0, done.err
+    steps = json.loads(done.out)["lanes"][0]["waves"][0]["hosts"][0]["steps"]
+    assert [step["become"] for step in steps] == ["app", "", "app", "other"]
+
+
+def test_connection_settings_in_an_encrypted_file_are_an_error(
+    ansible_project: OrchProject,
+) -> None:
+    text = encrypt_text(b"ansible_user: root\n", PASSWORD.encode())
+    (ansible_project.root / "inventories/prod/group_vars/web.yml").write_text(text)
+    env = {"ORCH_VAULT_PASSWORD_FILE": str(ansible_project.root / "vault-password")}
+    done = ansible_project.orch("-s", "prod", "run", "secrets", "-l", "web1", **env)
+    assert done.code == 3
+    assert "'ansible_user' is in an encrypted file" in done.err
+
+
+def test_an_encrypted_inventory_is_read_with_the_password(ansible_project: OrchProject) -> None:
+    text = encrypt_text(b"[cache]\nc1\n", PASSWORD.encode())
+    (ansible_project.root / "inventories/prod/more").write_text(text)
+    env = {"ORCH_VAULT_PASSWORD_FILE": str(ansible_project.root / "vault-password")}
+    assert "c1" in ansible_project.orch("-s", "prod", "hosts", **env).out
+    without = ansible_project.orch("-s", "prod", "hosts")
+    assert without.code == 2
+    assert "cannot ask for the vault password" in without.err
+
+
+def test_a_stage_of_orch_has_encrypted_values_as_well(project: OrchProject) -> None:
+    value = encrypt_text(SECRET.encode(), PASSWORD.encode())
+    (project.root / "pw").write_text(PASSWORD)
+    project.write({"tasks/t.yml": "steps:\n  - run: echo {{ key }}\n"})
+    project.write({"inventories/dev/stage.yml": ""})
+    folder = project.root / "inventories/dev"
+    (folder / "stage.yml").write_text(
+        f"connect: {{transport: local}}\nvars:\n  key: !vault |\n{indented(indented(value))}"
+    )
+    (folder / "hosts.yml").write_text("web1:\n")
+    done = project.orch("-s", "dev", "run", "t", "--json", ORCH_VAULT_PASSWORD_FILE="pw")
+    assert done.code == 0, done.err
+    assert done.host_steps("web1")[0]["stdout"] == "‹key›"
+
+
+def test_orch_does_not_write_into_an_inventory_of_ansible(ansible_project: OrchProject) -> None:
+    done = ansible_project.orch("-s", "prod", "new", "host", "web3")
+    assert done.code == 2
+    assert "are those of an inventory of Ansible" in done.err
+    assert not (ansible_project.root / "inventories/prod/hosts").exists()
+
+
+def test_names_of_the_inventory_are_completed(ansible_project: OrchProject) -> None:
+    inventory = str(ansible_project.root / "inventories" / "prod")
+    for words in ("orch -s prod vars we", f"orch -i {inventory} vars we"):
+        env = {"_ORCH_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"}
+        done = ansible_project.orch(**env)
+        assert [line.rpartition(",")[2] for line in done.out.splitlines()] == ["web1", "web2"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import signal
 import time
 from pathlib import Path
@@ -98,3 +99,38 @@ def test_the_program_reads_nothing_and_stands_in_the_project(tmp_path: Path) -> 
     script = '#!/bin/sh\ncat\nprintf \'{"h": {"vars": {"pwd": "%s"}}}\' "$PWD"'
     got = load_files(tmp_path, {"dev/hosts": script})
     assert got.hosts["h"].layers[0].vars["pwd"].data == str(tmp_path)
+
+
+def test_output_is_kept_as_long_as_the_stage_says(project: OrchProject) -> None:
+    folder = project.root / "inventories/dev"
+    script = "#!/bin/sh\necho run >> program.log\necho '{\"web1\": null}'\n"
+    write_inventory(project.root, {"dev/hosts": script, "dev/stage.yml": "inventory_cache: 10m\n"})
+    log = project.root / "program.log"
+    first = project.orch("-s", "dev", "hosts")
+    assert "web1" in first.out
+    assert "as it was" not in first.err
+    second = project.orch("-s", "dev", "hosts")
+    assert second.out == first.out
+    assert re.search(
+        "inventories/dev/hosts: as it was [0-9]+s ago; --refresh runs it again", second.err
+    )
+    assert log.read_text() == "run\n"
+    kept = list(project.root.glob(".orch/inventory-*.json"))
+    assert [path.stat().st_mode & 0o777 for path in kept] == [0o600]
+    refreshed = project.orch("--refresh", "-s", "dev", "hosts")
+    assert "as it was" not in refreshed.err
+    assert log.read_text() == "run\nrun\n"
+    (folder / "hosts").write_text(script.replace("web1", "web2"))
+    assert "web2" in project.orch("-s", "dev", "hosts").out
+
+
+def test_a_stage_says_how_long_a_program_may_take(project: OrchProject) -> None:
+    files = {
+        "dev/hosts": "#!/bin/sh\nexec sleep 60\n",
+        "dev/stage.yml": "inventory_timeout: 50ms\n",
+    }
+    write_inventory(project.root, files)
+    done = project.orch("-s", "dev", "hosts")
+    assert done.code == 3
+    assert "inventories/dev/hosts did not finish within 0.05 seconds" in done.err
+    assert "`inventory_timeout`" in done.err
