@@ -246,14 +246,18 @@ class IndexDatabase:
     def check_outputs(self) -> None:
         """Compare the checksums of all outputs, if the file is not as orch left it.
 
-        Outputs that were added have none yet: it is written.
+        To be called before outputs are added or looked up.
         """
+        if self._is_trusted:
+            return
+        with _translated_errors(), self._transaction("DEFERRED"):
+            for name, found in self._connection.execute("SELECT name, sum FROM sums"):
+                _check_sum(found, self._outputs_sum(name))
+        self._is_trusted = True
+
+    def sum_outputs(self) -> None:
+        """Write the checksums of outputs that were added."""
         with _translated_errors():
-            if not self._is_trusted:
-                with self._transaction("DEFERRED"):
-                    for name, found in self._connection.execute("SELECT name, sum FROM sums"):
-                        _check_sum(found, self._outputs_sum(name))
-                self._is_trusted = True
             if self._outputs_without_sum():
                 with self._transaction():
                     for table in self._outputs_without_sum():
@@ -277,8 +281,8 @@ class IndexDatabase:
         table = _outputs_table(run_id)
         found: dict[int, list[int]] = {}
         with _translated_errors():
-            if table not in self._outputs_tables():  # another process has removed all of its runs
-                return OutputMatches(None)
+            if not self._is_trusted or table not in self._outputs_tables():
+                return OutputMatches(None)  # another process uses it, or has removed all runs in it
             terms = self._search_terms(table, _searchable(text))
             if not terms:
                 return OutputMatches(None if terms is None else {})

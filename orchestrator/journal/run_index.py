@@ -123,7 +123,6 @@ class RunIndex:
         """
         runs = self._known_runs((RUNS_FOLDER, CONSOLE_FOLDER))
         self._add_outputs(runs)
-        self._ask(IndexDatabase.check_outputs, None)
         matches: dict[int, OutputMatches] = {}
         for run in runs:
             numbers = self._matching_hosts(run, text, matches)
@@ -149,7 +148,6 @@ class RunIndex:
         _clear_database(path)
         runs = self._known_runs((RUNS_FOLDER, CONSOLE_FOLDER))
         self._add_outputs(runs)
-        self._ask(IndexDatabase.check_outputs, None)
         return sum(run.row is not None for run in runs)
 
     def _known_runs(self, parents: Sequence[str]) -> list[_ListedRun]:
@@ -198,11 +196,14 @@ class RunIndex:
 
     def _add_outputs(self, runs: Sequence[_ListedRun]) -> None:
         """Add the outputs that are not in the index yet, those of the oldest run first."""
+        self._ask(IndexDatabase.check_outputs, None)
         missing = [run for run in reversed(runs) if run.row and not run.row.has_outputs]
         for number, run in enumerate(missing, 1):
-            self._add_run_outputs(run)
+            if self._database is not None:
+                self._add_run_outputs(run)
             if self._progress is not None:
                 self._progress(number, len(missing))
+        self._ask(IndexDatabase.sum_outputs, None)
 
     def _add_run_outputs(self, run: _ListedRun) -> None:
         self._read_summaries([run])

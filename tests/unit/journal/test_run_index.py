@@ -332,19 +332,24 @@ def check_damaged(root: Path, data: st.DataObject, *, rebuild: bool) -> None:
         noise = data.draw(st.binary(min_size=1, max_size=600))
         damaged = whole[:place] + noise + whole[place + len(noise) :]
     warnings: list[str] = []
+    more = data.draw(st.booleans())
     try:
         file.write_bytes(damaged)
+        if more:
+            write_run(root, RUNS, HOSTS, NOW + 1)
         for text in (NEEDLE, "ok"):
             assert find(root, text, warnings) == lines_in_folders(root, text)
         assert list_runs(root, warnings) == runs_in_folders(root)
         if rebuild:
             index = RunIndex(root, {}, pytest.fail)
-            assert index.rebuild() == RUNS
+            assert index.rebuild() == RUNS + more
             index.close()
             assert find(root, NEEDLE) == lines_in_folders(root, NEEDLE)
     finally:
         index_database.remove_database(file)
         file.write_bytes(whole)
+        if more:
+            shutil.rmtree(newest_folder(root))
 
 
 def test_a_busy_index_is_read_and_brought_up_to_date_later(root: Path) -> None:
