@@ -6,6 +6,7 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
+from hypothesis import settings
 
 from tests.projects import OrchProject
 from tests.sshd import sshd
@@ -13,6 +14,10 @@ from tests.sshd import sshd
 __all__ = ["sshd"]
 
 SHELLS = ("dash", "bash", "busybox")
+
+# How long an example takes says more of what else runs than of orch.
+settings.register_profile("orch", deadline=None)
+settings.load_profile("orch")
 
 # SIGINT is ignored under nohup, or in the background of a script; a shell cannot trap a signal that
 # is ignored when it starts.

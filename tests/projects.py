@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.sshd import SshdServer
+from tests.support.forked_orch import needs_fresh_python, run_forked_orch
 
 TIMEOUT = 120.0
 
@@ -90,19 +91,26 @@ class OrchProject:
         )
 
     def orch(self, *args: str, stdin: str = "", cwd: Path | None = None, **env: str) -> OrchResult:
-        """Run orch and wait until it exits."""
-        done = subprocess.run(
-            self.command(*args),
-            cwd=cwd or self.root,
-            env=self.environ(env),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return OrchResult(done.returncode, done.stdout, done.stderr)
+        """Run orch in a process of its own and wait until it exits."""
+        folder, environ = cwd or self.root, self.environ(env)
+        if needs_fresh_python(env, stdin):
+            done = subprocess.run(
+                self.command(*args),
+                cwd=folder,
+                env=environ,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+                check=False,
+            )
+            code, out, err = done.returncode, done.stdout, done.stderr
+        else:
+            code, out, err = run_forked_orch(
+                args, cwd=folder, environ=environ, stdin=stdin, timeout=TIMEOUT
+            )
+        assert "Traceback" not in err, err
+        return OrchResult(code, out, err)
 
     def orch_on_terminal(self, *args: str, typed: str) -> OrchResult:
         """Run orch with a terminal as its stdin, on which ``typed`` is typed."""

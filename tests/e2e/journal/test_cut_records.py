@@ -99,7 +99,7 @@ def outputs(events: list[RunEvent]) -> list[tuple[str, int, bytes, bytes]]:
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(name=st.sampled_from(FILES), length=st.integers(0, 6000), index=st.booleans())
 @example(name="events.jsonl", length=0, index=True)
 @example(name="events.jsonl", length=0, index=False)
@@ -133,7 +133,7 @@ def check_cut(root: Path, name: str, length: int, *, index: bool) -> None:
         assert was[3].startswith(now[3])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(length=st.integers(400, 6000))
 def test_a_run_that_was_killed_after_any_byte_is_shown_up_to_there(
     recorded: Path, length: int
@@ -159,7 +159,7 @@ def test_a_run_that_was_killed_after_any_byte_is_shown_up_to_there(
 
 
 @pytest.mark.long
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(name=st.sampled_from(FILES), length=st.integers(0, 6000), index=st.booleans())
 def test_a_record_cut_anywhere_is_read_as_far_as_it_goes(
     recorded: Path, name: str, length: int, *, index: bool

@@ -22,9 +22,7 @@ from orchestrator.remote_shell.transfer import (
 )
 from tests.support.session_recording import WAIT_TIMEOUT, RecordingChannel
 
-SOME = settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SOME = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # what a shell might take for commands, or not survive
 PIECES = st.one_of(
     st.binary(max_size=300),

@@ -88,7 +88,6 @@ def sequence_steps(root: Path, sequence: list[dict[str, dict[str, Any]]]) -> lis
 
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(TREES, SEQUENCES)
@@ -176,7 +175,6 @@ def check_is_honest(
 
 SHORT = settings(
     max_examples=25,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -63,9 +63,7 @@ _words = st.sampled_from(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.lists(_words, min_size=1, max_size=9).map(" ".join), min_size=8))
 def test_no_plain_text_tells_where_it_runs(open_session: SessionOpener, texts: list[str]) -> None:
     session, _ = open_session()

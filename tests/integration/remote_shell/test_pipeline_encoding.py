@@ -41,7 +41,7 @@ def test_segment_is_one_line_and_one_word_without_quotes(scripts: list[str], oth
     assert (before, quoted[:1], behind) == (b"run_pipeline ", b"T", b"")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(texts | st.text("\\'0n1\n\r%c$`"), min_size=40, max_size=40))
 def test_printf_turns_escaped_text_back(scripts: list[str]) -> None:
     for shell in CONDITION_SHELLS:

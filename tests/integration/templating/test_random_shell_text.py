@@ -62,9 +62,7 @@ VALUES = (
     end=st.sampled_from(ENDS),
     values=st.lists(st.sampled_from(VALUES), min_size=1, max_size=3, unique=True),
 )
-@settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_value_never_becomes_a_command_or_a_redirection(
     which: tuple[str, ...], scraps: list[str], at: int, end: str, values: list[str], tmp_path: Path
 ) -> None:

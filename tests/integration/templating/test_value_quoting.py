@@ -157,9 +157,7 @@ def expected_text(desired: list[str]) -> bytes:
 
 @pytest.mark.parametrize("which", SHELLS, ids=" ".join)
 @given(values=st.lists(texts, min_size=1, max_size=6), locale=locales)
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_value_is_exactly_itself_in_every_place(
     which: tuple[str, ...], values: list[str], locale: str, tmp_path: Path
 ) -> None:
@@ -168,9 +166,7 @@ def test_a_value_is_exactly_itself_in_every_place(
 
 @pytest.mark.parametrize("which", SHELLS, ids=" ".join)
 @given(rests=st.lists(texts, min_size=1, max_size=4))
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_path_in_the_home_is_expanded_on_the_host_and_the_rest_is_exactly_itself(
     which: tuple[str, ...], rests: list[str], tmp_path: Path
 ) -> None:
@@ -198,9 +194,7 @@ HOME = "/h o'm\"e$a*"
 
 
 @given(values=st.lists(texts, min_size=1, max_size=6))
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_value_is_exactly_itself_in_what_only_bash_knows(
     values: list[str], tmp_path: Path
 ) -> None:
@@ -229,9 +223,7 @@ def check_values(
 
 @pytest.mark.parametrize("which", SHELLS, ids=" ".join)
 @given(values=st.lists(texts, min_size=1, max_size=6), locale=locales)
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_value_is_exactly_itself_in_a_here_document_or_is_refused_for_its_end(
     which: tuple[str, ...], values: list[str], locale: str, tmp_path: Path
 ) -> None:

@@ -213,9 +213,7 @@ LINE = st.one_of(
 )  # fmt: skip
 
 
-@settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(st.lists(LINE, max_size=9), st.sampled_from(["web1", "db", "a.b"]))
 def test_any_file_means_what_ssh_takes_it_to_mean(lines: list[str], host: str) -> None:
     with tempfile.TemporaryDirectory() as folder:

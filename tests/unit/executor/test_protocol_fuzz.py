@@ -142,7 +142,7 @@ def make_steps() -> list[tuple[PlannedStep, StepCommand]]:
 
 
 @given(message=conversations(), size=st.sampled_from((1, 7, 40, 1 << 16)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_session_and_its_recorder_take_it(message: list[tuple[object, str]], size: int) -> None:
     data = {"stdout": b"", "stderr": b""}
     channel = FedChannel(b"", b"", size)

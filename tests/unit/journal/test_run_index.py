@@ -104,7 +104,7 @@ def test_runs_are_listed_as_in_the_folders(root: Path) -> None:
     assert len(indexed_names(root)) == RUNS
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_any_part_of_a_line_is_found(indexed: Path, data: st.DataObject) -> None:
     _, _, line = data.draw(st.sampled_from(lines_in_folders(indexed, "")))
@@ -308,14 +308,14 @@ def test_rebuild_replaces_what_is_unusable(broken: Path) -> None:
     assert sorted(indexed_names(broken)) == sorted(run.run for run in runs_in_folders(broken))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_a_damaged_index_is_not_believed(indexed: Path, data: st.DataObject) -> None:
     check_damaged(indexed, data, rebuild=False)
 
 
 @pytest.mark.long
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(data=st.data())
 def test_an_index_damaged_anywhere_is_not_believed(indexed: Path, data: st.DataObject) -> None:
     check_damaged(indexed, data, rebuild=True)

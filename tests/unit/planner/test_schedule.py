@@ -434,7 +434,7 @@ def test_a_plan_changes_something_unless_all_steps_are_readonly(letters: PlanPro
 SIZES = st.one_of(st.integers(1, 12).map(str), st.integers(1, 100).map(lambda number: f"{number}%"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(count=st.integers(1, 9), sizes=st.lists(SIZES, min_size=1, max_size=3))
 def test_batches_are_the_hosts_in_order_each_host_once(count: int, sizes: list[str]) -> None:
     hosts = [f"h{number}" for number in range(count)]

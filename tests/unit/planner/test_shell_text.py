@@ -198,7 +198,7 @@ def test_a_result_stays_one_word_in_a_waiting_step(
     assert done.stdout == f"<{value}>"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 def test_a_list_is_its_words_whatever_they_are(values: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

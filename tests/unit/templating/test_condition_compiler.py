@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any as Anything
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import DefinitionError, SourcePosition
@@ -229,7 +229,6 @@ sources = st.recursive(
 
 
 @given(source=sources, a=results, b=results)
-@settings(deadline=None)
 def test_the_host_judges_as_jinja_would(
     source: str, a: dict[str, Anything], b: dict[str, Anything]
 ) -> None:
