@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 from msgspec import Struct
@@ -13,6 +13,9 @@ from msgspec import Struct
 from orchestrator.cli import completion
 from orchestrator.cli.group import reject_repeated
 from orchestrator.output.display_options import OutputMode
+
+if TYPE_CHECKING:
+    from orchestrator.commands.resume import ResumeRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
@@ -23,7 +26,7 @@ class CommandOptions(Struct, frozen=True, kw_only=True):
     """The options that commands share, as given on the command line.
 
     An option that a command does not have keeps its default here. ``lock_wait`` is in seconds;
-    ``verbose`` counts the ``-v``.
+    ``verbose`` counts the ``-v``; ``resume`` is the run that is resumed, None for a new one.
     """
 
     directory: str | None = None
@@ -60,6 +63,11 @@ class CommandOptions(Struct, frozen=True, kw_only=True):
     output: str | None = None
     diff_hosts: bool = False
     reports: tuple[str, ...] = ()
+    resume: ResumeRequest | None = None
+
+
+RESUME_KEY = "orchestrator.resume"
+"""The key, in click's shared data, of the run that the command line resumes."""
 
 
 def pass_options(function: Callable[Concatenate[CommandOptions, P], R]) -> Callable[..., R]:
@@ -68,6 +76,7 @@ def pass_options(function: Callable[Concatenate[CommandOptions, P], R]) -> Calla
     @wraps(function)
     def command(**values: Any) -> R:
         shared = {name: values.pop(name) for name in _SHARED_NAMES & values.keys()}
+        shared["resume"] = click.get_current_context().meta.get(RESUME_KEY)
         return function(CommandOptions(**shared), **values)  # type: ignore[call-arg]
 
     return command

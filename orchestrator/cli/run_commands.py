@@ -15,6 +15,7 @@ from msgspec import structs
 from orchestrator.cli import completion, options
 from orchestrator.cli.group import DashDashCommand
 from orchestrator.cli.options import CommandOptions
+from orchestrator.cli.resume_command import prepare_resume, resume_command
 from orchestrator.cli.user_notes import tell_user
 from orchestrator.errors import Diagnostic, ExitCode, UsageError
 from orchestrator.model.secret_masking import SecretMasker
@@ -71,7 +72,7 @@ def run_command(
         )
     plan = plan_tasks(context, task_requests, plan_options(command_options), os.environ)
     again = rerun_command(context, command_options, ("run",), words)
-    return run_planned(context, plan, command_options, again, for_ci=True)
+    return run_planned(context, plan, command_options, again, for_ci=True, is_resumable=True)
 
 
 @click.command(
@@ -134,7 +135,9 @@ def exec_command(
     plan = plan_task(context, task, plan_options(command_options), os.environ)
     flags = (*(("--readonly",) if readonly else ()), *(("--script", script) if script else ()))
     again = rerun_command(context, command_options, ("exec", *flags), ("--", *command))
-    return run_planned(context, plan, command_options, "" if stdin else again)
+    return run_planned(
+        context, plan, command_options, "" if stdin else again, is_resumable=not stdin
+    )
 
 
 @click.command("facts", short_help="Show the facts of hosts.")
@@ -229,6 +232,8 @@ def plan_options(command_options: CommandOptions) -> PlanOptions:
         diff=diff,
         apps=apps,
         message=message,
+        run_id=command_options.resume.run.run if command_options.resume else "",
+        run_user=command_options.resume.run.record.user if command_options.resume else "",
         common=parse_common_options(
             become=command_options.become_user
             if command_options.become_user is not None
@@ -319,6 +324,10 @@ def load_command_context(
         refresh=command_options.refresh,
         connects=connects,
     )
+    if command_options.resume is not None:
+        record = command_options.resume.run.record
+        stages = () if selector.inventories else (record.stage,)
+        selector = structs.replace(selector, stages=stages, limit=None, hosts=tuple(record.hosts))
     masks = click.get_current_context().find_object(SecretMasker)
     context = load_context(selector, os.environ, example, masks, tell_user)
     if context.stage_choice.is_default:
@@ -333,12 +342,13 @@ def run_planned(
     rerun: str = "",
     *,
     for_ci: bool = False,
+    is_resumable: bool = False,
 ) -> int:
     """Run a plan, ask what has to be asked, and return the exit code.
 
     ``rerun`` is the command that runs it again on the hosts that failed, to be shown if some do.
-    ``for_ci``: on a CI server, group the lines of each task, and write a summary of the job. Raises
-    UsageError.
+    ``for_ci``: on a CI server, group the lines of each task, and write a summary of the job.
+    ``is_resumable``: the run can be resumed later, unless it is a check. Raises UsageError.
     """
     from orchestrator.cli.tty_prompt import TtyPrompter
     from orchestrator.commands.run_plan import UserInterface, run_plan
@@ -356,6 +366,15 @@ def run_planned(
         confirm_protected_stage(context, ", ".join(tasks), plan.hosts)
     terminal_lock = TerminalLock()
     terminal = TtyPrompter(terminal_lock)
+    progress = None
+    if command_options.resume is not None:
+        progress = prepare_resume(
+            context, plan, command_options, command_options.resume, terminal.prompt_function()
+        )
+        if progress is None:
+            return ExitCode.OK
+    is_resumable = is_resumable and not plan.check_mode
+    resume = resume_command(command_options, plan.run_id) if is_resumable else ""
     output = command_options.output
     sink = choose_sinks(
         DisplayOptions(
@@ -366,6 +385,7 @@ def run_planned(
             diff_hosts=command_options.diff_hosts,
             groups=for_ci,
             rerun=rerun,
+            resume=resume,
         ),
         stdout=sys.stdout,
         stderr=sys.stderr,
@@ -374,11 +394,15 @@ def run_planned(
         find_expected=partial(expected_seconds, context.root, os.environ),
     )
     mask = context.secrets.masker.mask_text
-    run_options = executor_options(command_options, plan, terminal_lock, mask)
+    run_options = structs.replace(
+        executor_options(command_options, plan, terminal_lock, mask),
+        is_resumable=is_resumable,
+        progress=progress,
+    )
 
     def on_abort(steps: Mapping[str, str]) -> None:
         terminal.restore()
-        _print_running_steps(steps)
+        _print_running_steps(steps, resume)
 
     code = run_plan(
         plan,
@@ -388,6 +412,7 @@ def run_planned(
         environ=os.environ,
         user_interface=UserInterface(terminal.prompt_function(), on_abort),
         ssh_config=command_options.ssh_config,
+        resumed=command_options.resume,
     )
     if for_ci and job_summary_file(os.environ):
         from orchestrator.commands.reports import append_job_summary
@@ -525,7 +550,7 @@ def confirm_protected_stage(context: ProjectContext, what: str, hosts: Sequence[
         raise UsageError(Diagnostic("declined: nothing was contacted", None, hint))
 
 
-def _print_running_steps(steps: Mapping[str, str]) -> None:
+def _print_running_steps(steps: Mapping[str, str], resume: str) -> None:
     from orchestrator.model.host_folding import fold_hostnames
     from orchestrator.model.sanitize import to_one_line
 
@@ -538,6 +563,8 @@ def _print_running_steps(steps: Mapping[str, str]) -> None:
         busy.setdefault(step, []).append(host)
     for step, hosts in busy.items():
         click.echo(f"  {fold_hostnames(hosts)} may still be running {to_one_line(step)}", err=True)
+    if resume:
+        click.echo(f"to resume: {resume}", err=True)
 
 
 @click.command("lock", short_help="Show or release the locks of apps.")

@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 
@@ -64,6 +65,7 @@ class ProjectSelector(Struct, frozen=True):
     ``inventories`` are Ansible's inventories to use instead of a stage. ``refresh``: programs that
     print hosts run again, whatever they printed before. ``connects``: the command connects to the
     hosts.
+    ``hosts`` are the names of the hosts instead of ``limit``, if any are given.
     """
 
     directory: str | None = None
@@ -73,6 +75,7 @@ class ProjectSelector(Struct, frozen=True):
     inventories: tuple[str, ...] = ()
     refresh: bool = False
     connects: bool = True
+    hosts: tuple[str, ...] = ()
 
 
 class ProjectContext(Struct, frozen=True):
@@ -119,7 +122,10 @@ def load_context(
         environ,
         secrets_source if selector.connects else SecretResolver(masks),
     )
-    hosts = _select_hosts(root, stage, selector.limit, environ)
+    if selector.hosts:
+        hosts = _named_hosts(stage, selector.hosts)
+    else:
+        hosts = _select_hosts(root, stage, selector.limit, environ)
     if selector.user is not None:
         hosts = tuple(_with_login_user(host, selector.user) for host in hosts)
         stage = replace(stage, hosts={**stage.hosts, **{host.name: host for host in hosts}})
@@ -141,6 +147,16 @@ def _root_of(selector: ProjectSelector, environ: Mapping[str, str]) -> tuple[Pat
         raise UsageError(Diagnostic(message, None, "drop one: an inventory is a stage of its own"))
     project = optional_project_root(selector.directory)
     return project or standalone_root(selector.inventories, environ), project
+
+
+def _named_hosts(stage: Stage, names: tuple[str, ...]) -> tuple[Host, ...]:
+    """Return these hosts, in the inventory's order. Raises DefinitionError if one is missing."""
+    missing = [name for name in names if name not in stage.hosts]
+    if missing:
+        message = f"stage '{stage.name}' does not have these hosts any more: {', '.join(missing)}"
+        raise DefinitionError(Diagnostic(message, None, "the run cannot be resumed without them"))
+    wanted = frozenset(names)
+    return tuple(host for name, host in stage.hosts.items() if name in wanted)
 
 
 def _with_login_user(host: Host, user: str) -> Host:
@@ -188,7 +204,8 @@ class PlanOptions(Struct, frozen=True):
     ``extra`` are variables from the command line (``-e``). ``tags``, ``start_at``, ``start_step``
     and ``handlers`` select parts of the tasks; without ``start_at``, ``start_step`` is a step of
     the only task. ``check``: plan for check mode; ``diff``: show contents that are replaced.
-    ``message`` is the purpose of the run. ``common`` are options of every task.
+    ``message`` is the purpose of the run. ``common`` are options of every task. ``run_id`` and
+    ``run_user`` are those of a run that is resumed; '' for a new one.
     """
 
     extra: tuple[str, ...] = ()
@@ -201,6 +218,8 @@ class PlanOptions(Struct, frozen=True):
     apps: tuple[str, ...] = ()
     message: str = ""
     common: CommonOptions = CommonOptions()
+    run_id: str = ""
+    run_user: str = ""
 
 
 def select_apps(stage: Stage, names: tuple[str, ...]) -> tuple[App, ...]:
@@ -314,7 +333,7 @@ def _build_plan(
         context.hosts,
         requests=requests,
         tasks=by_name,
-        run=new_run(time.time(), options.message),
+        run=_run_of(options),
         extra_variables=extra,
         environ=environ,
         tags=options.tags,
@@ -366,6 +385,14 @@ def _project_identity(root: Path) -> str:
     )
 
     return project_identity(root)
+
+
+def _run_of(options: PlanOptions) -> RunView:
+    """Return the run as templates see it; a resumed run is the same as before."""
+    if not options.run_id:
+        return new_run(time.time(), options.message)
+    began = datetime.strptime(options.run_id[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    return run_view(options.run_id, options.run_user, began.timestamp(), options.message)
 
 
 def new_run(started: float, message: str = "") -> RunView:

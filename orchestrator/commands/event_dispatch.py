@@ -19,8 +19,10 @@ from orchestrator.model.event import (
     HostFinished,
     RunEvent,
     RunFinished,
+    SentStep,
     StepFinished,
     StepOutput,
+    StepsSent,
     StepStarted,
     Warned,
 )
@@ -146,10 +148,14 @@ class EventMasker:
                 return replace(event, error=text(event.error), hint=text(event.hint))
             case StepStarted():
                 return replace(event, name=text(event.name))
+            case StepsSent():
+                return replace(event, steps=tuple(map(self._mask_sent_step, event.steps)))
             case StepFinished():
-                return replace(
-                    event, name=text(event.name), outcome=self._mask_result(event.outcome)
+                before, outcome = event.outcome, self._mask_result(event.outcome)
+                has_secret = (
+                    outcome.stdout is not before.stdout or outcome.stderr is not before.stderr
                 )
+                return replace(event, name=text(event.name), outcome=outcome, has_secret=has_secret)
             case HostFinished():
                 return replace(event, outcome=self._mask_result(event.outcome))
             case Warned():
@@ -171,14 +177,19 @@ class EventMasker:
             diff=text(outcome.diff),
         )
 
+    def _mask_sent_step(self, step: SentStep) -> SentStep:
+        text = self._masks.mask_text
+        return replace(step, text=text(step.text), content=text(step.content))
+
     def _mask_captured(self, captured: CapturedOutput) -> CapturedOutput:
         if not captured.dropped:
             whole = captured.head + captured.tail
             masked = self._masks.mask_bytes(whole)
             return captured if masked == whole else CapturedOutput(masked)
-        return CapturedOutput(
-            *self._masks.mask_head_and_tail(captured.head, captured.tail), captured.dropped
-        )
+        head, tail = self._masks.mask_head_and_tail(captured.head, captured.tail)
+        if (head, tail) == (captured.head, captured.tail):
+            return captured
+        return CapturedOutput(head, tail, captured.dropped)
 
     def _mask_change(self, change: StateChange) -> StateChange:
         text = self._masks.mask_text

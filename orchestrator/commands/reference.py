@@ -480,7 +480,7 @@ def _events() -> ReferenceTopic:
         "that is marked `?` is left out if it is empty.",
         tuple(_event_tables()),
         '{"event":"task_started","time":1796002040.5,"app":null,"task":"uname","hosts":["web1"],'
-        '"steps":1,"number":1,"total":1}\n',
+        '"steps":1,"number":1,"total":1,"rollback":false}\n',
         language="json",
     )
 
@@ -515,6 +515,7 @@ def _event_tables() -> Iterator[ReferenceTable]:
             ("A step has ended on a host", end),
             ("A host has ended a task", event.HostFinished(0, None, "", "", full)),
             ("All hosts have ended the task", event.TaskFinished(0, None, "", 0)),
+            ("The user chose not to run a task", event.TaskSkipped(0, None, "")),
             ("A pause before the next batch", event.BatchPaused(0, None, "", "", 0)),
             ("A warning; the run goes on", event.Warned(0, "")),
             ("A bug in orch ended a host's part of a task", bug),

@@ -5,11 +5,13 @@ Also raises the limit of open files, and checks that identity files of the inven
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -24,10 +26,14 @@ from orchestrator.journal import STATE_FOLDER, RunJournal, check_private
 from orchestrator.model.event import EventSink, RunEvent, StepFinished, StepStarted, Warned
 from orchestrator.model.host import SSH_TRANSPORTS, Host
 from orchestrator.model.host_folding import fold_hostnames
+from orchestrator.model.text_encoding import encode_text
 from orchestrator.planner.plan import Plan
 from orchestrator.transports.prompts import PromptCallback
 from orchestrator.transports.registry import TransportRegistry
 from orchestrator.yamlio.local_files import expand_home, path_exists
+
+if TYPE_CHECKING:
+    from orchestrator.commands.resume import ResumeRequest
 
 _QUIT_HINT = "press Ctrl-C again after a second to exit immediately, without rollback"
 _QUIT_NOW_HINT = "one more after a second exits immediately, without rollback"
@@ -53,10 +59,12 @@ def run_plan(
     environ: Mapping[str, str],
     user_interface: UserInterface,
     ssh_config: str | None = None,
+    resumed: ResumeRequest | None = None,
 ) -> ExitCode:
     """Run the plan and return the exit code. The sink is always closed.
 
-    ``ssh_config`` is read instead of the user's and the system's files.
+    ``ssh_config`` is read instead of the user's and the system's files. ``resumed`` is the run that
+    goes on, if it is not a new one.
     """
     check_private(context.root, environ)
     identity_warnings = check_identity_files(context.stage.hosts[name] for name in plan.hosts)
@@ -67,7 +75,9 @@ def run_plan(
     def warn(text: str) -> None:
         emit(Warned(time.time(), text))
 
-    journal = _make_journal(context, environ, warn)
+    about = describe_plan(plan, context.secrets.masker.mask_text)
+    about["is_resumable"] = options.is_resumable
+    journal = _make_journal(context, environ, warn, about, resumed)
     emit = EventDispatcher(
         (running_steps, journal, sink),
         get_log_path=lambda: str(journal.folder) if journal.folder else "",
@@ -110,16 +120,45 @@ def run_plan(
                 transports.close()
 
 
+def describe_plan(plan: Plan, mask: Callable[[str], str]) -> dict[str, Any]:
+    """Return the fields of a run's record that say what was planned."""
+    digest, masked = hashlib.sha256(), dict[str, bytes]()
+    for app_plan in plan.app_plans:
+        for number, task in enumerate(app_plan.planned_tasks, start=1):
+            digest.update(encode_text(f"{app_plan.app}\0{number}\0{task.task}\0"))
+            for host in task.hosts:
+                digest.update(encode_text(f"{host.host}\0"))
+                for step in host.steps:
+                    text = step.display_text
+                    if text not in masked:
+                        masked[text] = encode_text(mask(text))
+                    digest.update(masked[text])
+    return {"changes": plan.changes, "plan_digest": digest.hexdigest(), "folder": working_folder()}
+
+
+def working_folder() -> str:
+    """Return orch's working folder, or '' if it was removed."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
+
+
 def _make_journal(
-    context: ProjectContext, environ: Mapping[str, str], warn: Callable[[str], None]
+    context: ProjectContext,
+    environ: Mapping[str, str],
+    warn: Callable[[str], None],
+    about: Mapping[str, Any],
+    resumed: ResumeRequest | None,
 ) -> RunJournal:
     return RunJournal(
         context.root,
         environ,
         warn,
         context.stage.keep_runs,
-        about=describe_invocation(context),
+        about={**describe_invocation(context), **about},
         describe_end=GitState(context.root).result,
+        resumed=(resumed.run.folder, resumed.events) if resumed else None,
     )
 
 

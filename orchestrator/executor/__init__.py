@@ -3,6 +3,6 @@
 from orchestrator.executor.app_runner import RunOptions
 from orchestrator.executor.cancel import CancelToken
 from orchestrator.executor.kept_connections import KeptConnections
-from orchestrator.executor.run import execute_plan
+from orchestrator.executor.run import controller_host, execute_plan
 
-__all__ = ["CancelToken", "KeptConnections", "RunOptions", "execute_plan"]
+__all__ = ["CancelToken", "KeptConnections", "RunOptions", "controller_host", "execute_plan"]

@@ -18,11 +18,13 @@ from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
 from orchestrator.executor.host_runner import HostTaskRunner
 from orchestrator.executor.host_state import HostState, HostTaskState, results_of_all_hosts
 from orchestrator.executor.parallel import report_failure, run_for_each, run_guarded
+from orchestrator.executor.progress import RunProgress
 from orchestrator.model.event import (
     CONNECT_INTERRUPTED,
     BatchPaused,
     HostFinished,
     TaskFinished,
+    TaskSkipped,
     TaskStarted,
     Warned,
 )
@@ -43,7 +45,8 @@ class RunOptions(Struct, frozen=True):
     change something. ``rerun_args``: command-line words that select the same options when a part of
     the run is repeated. ``lock_wait``: seconds to wait for a lock that another run holds.
     ``lock_owner``: details of this run that are shown to others who need its locks (owner, since,
-    message). ``outer_runs``: the runs that started this one, outermost first.
+    message). ``outer_runs``: the runs that started this one, outermost first. ``is_resumable``: it
+    can be resumed later. ``progress``: what it has done before it was resumed, or None.
     """
 
     forks: int = 100
@@ -56,6 +59,8 @@ class RunOptions(Struct, frozen=True):
     lock_wait: float = 0.0
     lock_owner: Mapping[str, str] = field(default_factory=dict)
     outer_runs: tuple[str, ...] = ()
+    is_resumable: bool = False
+    progress: RunProgress | None = None
 
 
 class AppRunner:
@@ -73,6 +78,7 @@ class AppRunner:
     ) -> None:
         """Prepare the host states, the preflight check and the locks; nothing is contacted."""
         self.app_plan, self.plan, self.options = app_plan, plan, options
+        self.progress = options.progress or RunProgress()
         self.connections, self.emit, self.pool = connections, emit, pool
         taking_part = {
             h.host for planned_task in app_plan.planned_tasks for h in planned_task.hosts
@@ -130,8 +136,12 @@ class AppRunner:
     def run(self) -> None:
         """Run every planned task in order until the app run ends, fails or is interrupted."""
         skip = self.options.skip_unreachable
+        needed = self._hosts_to_connect()
+        if not needed:
+            self._run_tasks()  # all has been done before the run was resumed
+            return
         if self.plan.changes and (
-            reason := self.preflight_check.connect_all(self.host_states, skip_unreachable=skip)
+            reason := self.preflight_check.connect_all(needed, skip_unreachable=skip)
         ):
             self._mark_not_started(0, Status.NOT_STARTED, reason)
             return
@@ -143,6 +153,13 @@ class AppRunner:
                 self.host_states[name].raise_status(
                     Status.LOST, f"its lock could not be released: {reason}"
                 )
+
+    def _hosts_to_connect(self) -> dict[str, HostState]:
+        """Return the states of the hosts that the run needs; with locks, if any, then all."""
+        with_work = self.progress.hosts_with_work(self.app_plan)
+        if with_work and self.app_plan.lock_paths:
+            return self.host_states
+        return {name: state for name, state in self.host_states.items() if name in with_work}
 
     def _take_locks(self) -> bool:
         """Take the app's locks if the plan has any; return True if the app run can start."""
@@ -171,7 +188,11 @@ class AppRunner:
             if planned_task.is_commit:
                 self.rollback_stack.commit(planned_task, self.app_plan.planned_tasks[:number])
                 continue
-            if not self._pass_gate(planned_task):
+            known = self.progress.of_task(self.app_plan.app, number + 1)
+            is_done = self.progress.is_complete(self.app_plan.app, number + 1, planned_task)
+            if known is not None and known.is_skipped:
+                continue
+            if known is None and not self._pass_gate(planned_task):
                 if self.connections.cancel.is_cancelled:
                     self._end_run(number, None, "interrupted")
                     return
@@ -180,7 +201,7 @@ class AppRunner:
                 return
             answer = (
                 self.options.ask_about_task(planned_task, self.connections.cancel)
-                if self.options.ask_about_task
+                if self.options.ask_about_task and not is_done
                 else "run"
             )
             if self.connections.cancel.is_cancelled:
@@ -191,6 +212,9 @@ class AppRunner:
                 self._mark_not_started(number, Status.NOT_STARTED, "stopped by you")
                 return
             if answer == "skip":
+                self.emit(
+                    TaskSkipped(time.time(), self.app_plan.app, planned_task.task, number + 1)
+                )
                 continue
             self._run_task(number, planned_task)
             if self.connections.cancel.is_cancelled:
@@ -390,15 +414,22 @@ class AppRunner:
             }
             if not programs:
                 continue
-            rollback_states = self._run_programs(f"rollback of {planned_task.task}", programs)
+            number = 1 + next(
+                n for n, each in enumerate(self.app_plan.planned_tasks) if each is planned_task
+            )
+            title = f"rollback of {planned_task.task}"
+            rollback_states = self._run_programs(title, programs, rollback_of=number)
             for name, host_state in rollback_states.items():
                 self.host_states[name].add_rollback_result(planned_task.task, host_state, reason)
             started_hosts.difference_update(names)
 
     def _run_programs(
-        self, title: str, programs: Mapping[str, StepProgram]
+        self, title: str, programs: Mapping[str, StepProgram], rollback_of: int = 0
     ) -> dict[str, HostState]:
-        """Run programs outside the plan's order, each host on its own, and return their states."""
+        """Run programs outside the plan's order, each host on its own, and return their states.
+
+        ``rollback_of`` is the number of the task that they roll back; 0 for a hook.
+        """
         began = time.monotonic()
         separate_states = {
             name: HostState(self.connections.hosts[name], self.app_plan.app) for name in programs
@@ -410,11 +441,12 @@ class AppRunner:
                 host_state.results.update(other_results)
         steps = max((len(program.steps) for program in programs.values()), default=0)
         app, connections = self.app_plan.app, self.connections.for_rollback()
-        self.emit(TaskStarted(time.time(), app, title, tuple(programs), steps))
+        started = TaskStarted(time.time(), app, title, tuple(programs), steps, number=rollback_of)
+        self.emit(replace(started, rollback=rollback_of > 0))
 
         def run_program(name: str) -> None:
             host_state = separate_states[name]
-            task = HostTaskRunner(connections, host_state, title, self.emit)
+            task = HostTaskRunner(connections, host_state, title, self.emit, number=rollback_of)
             run_guarded(
                 lambda: task.run(programs[name]),
                 host_state,
@@ -425,10 +457,11 @@ class AppRunner:
             outcome = StepResult(
                 host_state.status or Status.OK, reason=host_state.reason, seconds=host_state.seconds
             )
-            self.emit(HostFinished(time.time(), app, title, name, outcome))
+            self.emit(HostFinished(time.time(), app, title, name, outcome, number=rollback_of))
 
         run_for_each(self.pool, run_program, programs)
-        self.emit(TaskFinished(time.time(), app, title, time.monotonic() - began))
+        ended = TaskFinished(time.time(), app, title, time.monotonic() - began)
+        self.emit(replace(ended, number=rollback_of))
         return separate_states
 
     def _run_task(self, number: int, planned_task: PlannedTask) -> None:
@@ -436,9 +469,14 @@ class AppRunner:
         hosts = (
             planned_task.hosts
             if not planned_task.any_host
-            else self._first_reachable_host(planned_task)
+            else self._first_reachable_host(number, planned_task)
         )
-        names = tuple(host.host for host in hosts if not self.host_states[host.host].is_stopped)
+        done = self._hosts_done(number)
+        names = tuple(
+            host.host
+            for host in hosts
+            if host.host not in done and not self.host_states[host.host].is_stopped
+        )
         steps = max((len(host.steps) for host in hosts), default=0)
         self.rollback_stack.begin_task(planned_task)
         other_results = results_of_all_hosts(self.host_states)
@@ -447,7 +485,9 @@ class AppRunner:
             self.host_states[host.host].results.update(other_results)
         app, total = self.app_plan.app, len(self.app_plan.planned_tasks)
         started = TaskStarted(time.time(), app, planned_task.task, names, steps)
-        self.emit(replace(started, number=number + 1, total=total))
+        is_done = bool(done) and all(host.host in done for host in hosts)
+        if not is_done:
+            self.emit(replace(started, number=number + 1, total=total))
         run_for_each(
             self.pool, lambda host: self._run_task_on_host(number, planned_task, host), hosts
         )
@@ -458,10 +498,14 @@ class AppRunner:
                 self.host_states[host.host].raise_status(
                     Status.SKIPPED
                 )  # a standby host of ``any_host`` that had nothing to do
-        finished_event = TaskFinished(
-            time.time(), self.app_plan.app, planned_task.task, time.monotonic() - began
-        )
-        self.emit(finished_event)
+        ended = TaskFinished(time.time(), app, planned_task.task, time.monotonic() - began)
+        if not is_done:
+            self.emit(replace(ended, number=number + 1))
+
+    def _hosts_done(self, number: int) -> set[str]:
+        """Return the hosts that had done all of the task before the run was resumed."""
+        known = self.progress.of_task(self.app_plan.app, number + 1)
+        return {name for name, each in known.hosts.items() if each.is_complete} if known else set()
 
     def _share_delegated_skips(self, hosts: Iterable[HostPlan]) -> None:
         """Record steps that check mode skipped for a delegate in the delegate's own state."""
@@ -471,8 +515,15 @@ class AppRunner:
                 if delegate_state is not None and step not in delegate_state.skipped_by_check:
                     delegate_state.skipped_by_check.append(step)
 
-    def _first_reachable_host(self, planned_task: PlannedTask) -> tuple[HostPlan, ...]:
-        """Return the first reachable host, for a task that runs once on any host."""
+    def _first_reachable_host(self, number: int, planned_task: PlannedTask) -> tuple[HostPlan, ...]:
+        """Return the first reachable host, for a task that runs once on any host.
+
+        A host that had begun it before the run was resumed goes on with it.
+        """
+        known = self.progress.of_task(self.app_plan.app, number + 1)
+        for host in planned_task.hosts:
+            if known is not None and host.host in known.hosts:
+                return (host,)
         for host in planned_task.hosts:
             host_state = self.host_states[host.host]
             if not host_state.is_stopped:
@@ -501,8 +552,10 @@ class AppRunner:
             return
         before, seconds = dict(host_state.counts), host_state.seconds
 
+        progress = self.progress.of_host(self.app_plan.app, number + 1, host_plan.host)
+
         def run_steps() -> None:
-            self._run_steps(planned_task, host_plan, host_state)
+            self._run_steps(number, planned_task, host_plan)
 
         run_guarded(
             run_steps,
@@ -513,21 +566,30 @@ class AppRunner:
         )
         if host_state.status is None:
             host_state.raise_status(Status.SKIPPED)
-        self._emit_host_finished(
-            number, planned_task, host_state, before, host_state.seconds - seconds
-        )
+        if progress is None or not progress.is_complete:
+            self._emit_host_finished(
+                number, planned_task, host_state, before, host_state.seconds - seconds
+            )
         if self.last_task_of_host.get(host_plan.host) == number or (
             host_state.is_stopped and self.last_task_of_host
         ):
             self.connections.release(host_plan.host)
 
-    def _run_steps(
-        self, planned_task: PlannedTask, host_plan: HostPlan, host_state: HostState
-    ) -> None:
+    def _run_steps(self, number: int, planned_task: PlannedTask, host_plan: HostPlan) -> None:
         """Run the task on one host. Raises ConnectError and SessionLostError."""
-        runner = HostTaskRunner(self.connections, host_state, planned_task.task, self.emit)
-        self.connections.connect(host_plan.host)
-        self.app_locks.renew(host_plan.host)
+        host_state = self.host_states[host_plan.host]
+        progress = self.progress.of_host(self.app_plan.app, number + 1, host_plan.host)
+        runner = HostTaskRunner(
+            self.connections,
+            host_state,
+            planned_task.task,
+            self.emit,
+            number=number + 1,
+            progress=progress,
+        )
+        if progress is None or not progress.is_complete:
+            self.connections.connect(host_plan.host)
+            self.app_locks.renew(host_plan.host)
         self.rollback_stack.add_host(host_plan.host)
         if not runner.run(host_plan.program):
             self._keep_pending_handlers(planned_task, host_plan, runner, host_state)
@@ -571,7 +633,13 @@ class AppRunner:
         last = number >= self.last_planned_task.get(host, 0)
         self.emit(
             HostFinished(
-                time.time(), app, task=planned_task.task, host=host, outcome=outcome, last=last
+                time.time(),
+                app,
+                task=planned_task.task,
+                host=host,
+                outcome=outcome,
+                last=last,
+                number=number + 1,
             )
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,8 +26,9 @@ class ConnectionPool:
     """Connects to each host at most once and emits connect events.
 
     During rollback, a host whose connection dropped is reconnected once. ``run_id`` is passed to
-    every session, which makes it available to steps. Connections and sessions come from ``kept``
-    and are handed back to it, if it is not None.
+    every session, which makes it available to steps. ``keeps_notes``: a host whose connection
+    breaks keeps a note of how far it came. Connections and sessions come from ``kept`` and are
+    handed back to it, if it is not None.
     """
 
     def __init__(
@@ -37,9 +39,11 @@ class ConnectionPool:
         cancel: CancelToken,
         run_id: str = "",
         kept: KeptConnections | None = None,
+        *,
+        keeps_notes: bool = False,
     ) -> None:
         """Create an empty pool for these hosts."""
-        self._run_id, self._kept = run_id, kept
+        self._run_id, self._kept, self._keeps_notes = run_id, kept, keeps_notes
         self.hosts, self._connect, self._emit, self.cancel = hosts, connect, emit, cancel
         self._lock = threading.Lock()
         self._connections: dict[str, Connection] = {}
@@ -121,7 +125,11 @@ class ConnectionPool:
             channel = self._open_or_replace_sessions(name, app, user)
             endpoint = self.endpoint(name)
             session = ShellSession(
-                channel, ready_timeout=timeout, endpoint=endpoint, run=self._run_id
+                channel,
+                ready_timeout=timeout,
+                endpoint=endpoint,
+                run=self._run_id,
+                session_id=secrets.token_hex(8) if self._keeps_notes else "",
             )
             with self._lock:
                 self._sessions[name, app, user] = session

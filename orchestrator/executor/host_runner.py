@@ -25,6 +25,7 @@ from orchestrator.executor.download import (
     is_folder,
 )
 from orchestrator.executor.host_state import HostState, HostTaskState, StepCursor
+from orchestrator.executor.progress import EndedStep, HostProgress, ReplayEndError, ReplayObserver
 from orchestrator.executor.remote_query import collect_facts
 from orchestrator.executor.step_recorder import StepRecorder
 from orchestrator.executor.transfer_meter import TransferMeter
@@ -60,12 +61,27 @@ class HostTaskRunner:
     """Runs one task's steps on one host in as few pipelines as their dependencies allow."""
 
     def __init__(
-        self, connections: ConnectionPool, host_state: HostState, task: str, emit: EmitFunction
+        self,
+        connections: ConnectionPool,
+        host_state: HostState,
+        task: str,
+        emit: EmitFunction,
+        *,
+        number: int = 0,
+        progress: HostProgress | None = None,
+        on_replay: ReplayObserver | None = None,
     ) -> None:
-        """Create a runner without a session; the first pipeline opens one."""
+        """Create a runner without a session; the first pipeline opens one.
+
+        ``number`` is the task's number among those of its app. ``progress`` is what the task has
+        done on the host before the run was resumed; it is not done again. With ``on_replay``,
+        nothing else is done: it is called with each of these steps and what it would do now, and
+        the runner raises ReplayEndError at the first other one.
+        """
         self.connections, self.host_state = connections, host_state
         self.session: ShellSession | None = None
-        self.state = HostTaskState(host_state, task)
+        self.state = HostTaskState(host_state, task, number)
+        self.progress, self.on_replay = progress or HostProgress(), on_replay
         self.recorder = StepRecorder(self.state, emit)
         self.cancel = connections.cancel
         self.known_steps: dict[int, KnownStepState] = {}
@@ -84,7 +100,7 @@ class HostTaskRunner:
         remove_callback = self.cancel.add_callback(self._cancel_session)
         try:
             succeeded = self._run_program(program)
-        except (ConnectError, SessionLostError):
+        except (ConnectError, SessionLostError, ReplayEndError):
             raise
         except Exception as error:
             self._close_and_fail(
@@ -136,12 +152,18 @@ class HostTaskRunner:
 
         Return the step that failed, which may be an earlier one of the queue, or None.
         """
+        if (ended := self.progress.ended_step(step)) is not None:
+            return self._replay_step(step, ended)
+        if step.number in self.progress.skipped_steps:
+            return self._skip_lost_step(step)
         action: StepAction | None
         action = step.command or step.control_action or step.skip
         if not action:
             action, failed = self._resolve_pending_step(step)
             if action is None:
                 return failed
+        if not isinstance(action, StepProgram):
+            self._end_replay(step)
         if isinstance(action, StepCommand):
             if self.check_filter.must_flush(action):
                 failed = self._run_pipeline()
@@ -169,6 +191,53 @@ class HostTaskRunner:
         self.recorder.queue(step, action)
         return self._run_pipeline() if step.flush_after else None
 
+    def _end_replay(self, step: PlannedStep) -> None:
+        """Note that the step is run. Raises ReplayEndError if nothing is to be run."""
+        if self.on_replay is not None:
+            raise ReplayEndError
+        self.progress.note_run(step)
+
+    def _replay_step(self, step: PlannedStep, ended: EndedStep) -> PlannedStep | None:
+        """Put the result of a step that was done before the run was resumed in its place.
+
+        Return the step if it failed and a `rescue` handles that, or the step that failed now.
+        """
+        if (failed := self._run_pipeline()) is not None or self._is_stopped():
+            return failed
+        action: StepAction | None
+        action = step.command or step.control_action or step.skip
+        if not action and (step.variables_set or self.on_replay is not None):
+            action, failed = self._resolve_pending_step(step)
+            if action is None:
+                return failed
+        if self.on_replay is not None:
+            self.on_replay(step, action)
+        if not isinstance(action, ControlAction) or ended.result.status is Status.SKIPPED:
+            action = ControlAction("set")
+        self.recorder.replay_step(step, ended, action)
+        self._note_known_state(step, ended.result)
+        return step if ended.result.rescued else None
+
+    def _note_known_state(self, step: PlannedStep, outcome: StepResult) -> None:
+        """Tell conditions that hosts evaluate how a step ended that their shells did not run."""
+        failed = outcome.status.is_failure
+        self.known_steps[step.number] = KnownStepState(
+            outcome.exit_status,
+            changed=outcome.status is Status.CHANGED,
+            failed=failed,
+            skipped=outcome.status is Status.SKIPPED,
+        )
+
+    def _skip_lost_step(self, step: PlannedStep) -> PlannedStep | None:
+        """End a step as changed that was lost and is not to be run again."""
+        if (failed := self._run_pipeline()) is not None or self._is_stopped():
+            return failed
+        if self.on_replay is not None:
+            raise ReplayEndError
+        self.recorder.skip_lost_step(step)
+        self._note_known_state(step, StepResult(Status.CHANGED))
+        return None
+
     def _resolve_pending_step(
         self, step: PlannedStep
     ) -> tuple[StepAction | None, PlannedStep | None]:
@@ -188,6 +257,8 @@ class HostTaskRunner:
                 except ResultPending as pending:
                     failed = self._run_pipeline()
                     if failed is None and not self._is_stopped() and "facts" in pending.names:
+                        if self.on_replay is not None:
+                            raise ReplayEndError from None
                         self._collect_facts()
                     elif NO_MORE_RESULTS in final:
                         raise
@@ -321,6 +392,8 @@ class HostTaskRunner:
         self.state.session = session
         if self.cancel.is_cancelled:
             return
+        if session.session_id:
+            self.recorder.announce_sending(session, pipeline)
         try:
             session.run([command for _, command in pipeline], self.recorder)
         except SessionLostError as error:

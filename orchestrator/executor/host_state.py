@@ -150,6 +150,7 @@ class HostState(Struct):
 class HostTaskState(Struct):
     """State of one task on one host, shared by its runner, its recorder and its check mode filter.
 
+    - ``number``: the task's number among those of its app, from 1; 0 if it is not one of them.
     - ``session``: the session that the last pipeline was sent to, or None.
     - ``cursor``: the position in the program that runs, or None before the first one.
     - ``failed_step``: the step that failed and stopped the last pipeline, or None.
@@ -168,6 +169,7 @@ class HostTaskState(Struct):
 
     host_state: HostState
     task: str
+    number: int = 0
     session: ShellSession | None = None
     cursor: StepCursor | None = None
     failed_step: PlannedStep | None = None

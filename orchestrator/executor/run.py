@@ -63,12 +63,16 @@ def execute_plan(
             crashes.append(event.host)
         emit(event)
 
-    controller = Host(
-        CONTROLLER, Settings(CONTROLLER, transport="local"), (), (), SourcePosition(CONTROLLER)
-    )
+    controller = controller_host()
     run_chain = "/".join((*options.outer_runs, plan.run_id))
     connections = ConnectionPool(
-        {**hosts, CONTROLLER: controller}, connect, emit_and_note, cancel, run_chain, kept
+        {**hosts, CONTROLLER: controller},
+        connect,
+        emit_and_note,
+        cancel,
+        run_id=run_chain,
+        kept=kept,
+        keeps_notes=options.is_resumable,
     )
     run_result = run_app_plans(plan, connections, emit_and_note, options)
     code = exit_code(
@@ -91,6 +95,12 @@ def execute_plan(
     return code
 
 
+def controller_host() -> Host:
+    """Return this machine as a host, for local steps."""
+    settings = Settings(CONTROLLER, transport="local")
+    return Host(CONTROLLER, settings, (), (), SourcePosition(CONTROLLER))
+
+
 def _run_started_event(plan: Plan, options: RunOptions) -> RunStarted:
     apps = {
         app_plan.app: _hosts_of_app(app_plan, plan)
@@ -106,6 +116,8 @@ def _run_started_event(plan: Plan, options: RunOptions) -> RunStarted:
         check=plan.check_mode,
         apps=apps,
         within=options.outer_runs,
+        resumed=options.progress is not None,
+        redone_from=options.progress.redone_from if options.progress else {},
     )
 
 

@@ -20,13 +20,28 @@ from orchestrator.executor.host_state import (
     HostTaskState,
     find_cause,
 )
+from orchestrator.executor.progress import LOST_BEFORE, LOST_RESULT, EndedStep
 from orchestrator.model.command import DesiredState, StepCommand, StepEffects
-from orchestrator.model.event import StepFinished, StepOutput, StepStarted, TransferProgress, Warned
+from orchestrator.model.event import (
+    SentStep,
+    StepFinished,
+    StepOutput,
+    StepsSent,
+    StepStarted,
+    TransferProgress,
+    Warned,
+)
 from orchestrator.model.registered_result import RegisteredResult, UnknownResult, registered_result
 from orchestrator.model.step_result import CapturedOutput, StateChange, Status, StepResult
 from orchestrator.model.text_encoding import decode_bytes, encode_text, repr_text
-from orchestrator.planner.plan import CONTROLLER, PlannedStep, ResultGroup, StepProgram
-from orchestrator.remote_shell import CommandResult, EndReason
+from orchestrator.planner.plan import (
+    CONTROLLER,
+    ControlAction,
+    PlannedStep,
+    ResultGroup,
+    StepProgram,
+)
+from orchestrator.remote_shell import CommandResult, EndReason, ShellSession
 from orchestrator.remote_shell.decoder import ProtocolError, parse_number
 from orchestrator.remote_shell.folder_script import REPORT_KINDS, FolderReports
 from orchestrator.remote_shell.module_protocol import parse_state
@@ -60,6 +75,7 @@ class StepRecorder:
         self._running_step: PlannedStep | None = None
         self._announced_step: PlannedStep | None = None
         self._any_step_ended = False  # a step of the current pipeline
+        self._unknown_shell: ShellSession | None = None
         self._started_at = 0.0
         self._output_buffers = {"stdout": OutputBuffer(), "stderr": OutputBuffer()}
 
@@ -227,7 +243,9 @@ class StepRecorder:
                 reason = f"{outcome.reason}: the command at {step.command_position}"
                 outcome = replace(outcome, reason=reason)
             is_rescued = self.state.cursor is not None and self.state.cursor.is_rescued(step)
-            outcome = replace(outcome, ignored=ignore or is_rescued)
+            outcome = replace(
+                outcome, ignored=ignore or is_rescued, rescued=is_rescued and not ignore
+            )
             if not ignore:
                 self.state.failed_step = step
         self._register_result(step, outcome)
@@ -253,8 +271,55 @@ class StepRecorder:
                 host=host,
                 outcome=outcome,
                 loop=step.loop,
+                number=self.state.number,
+                register=self._name_of_result(step),
             )
         )
+
+    def _name_of_result(self, step: PlannedStep) -> str:
+        """Return the name under which later steps see the result, alone or with others, or ''."""
+        if step.register or self.state.cursor is None:
+            return step.register
+        for group in self.state.cursor.program.result_groups:
+            if any(start <= step.number < end for _, start, end in group.parts):
+                return group.name
+        return ""
+
+    def announce_sending(
+        self, session: ShellSession, pipeline: Sequence[tuple[PlannedStep, StepCommand]]
+    ) -> None:
+        """Emit that these steps are about to be sent to the session."""
+        self._unknown_shell = None if session.shell_pid else session
+        host, app = self.state.host_state.host.name, self.state.host_state.app
+        first = pipeline[0][0]
+        self._emit(
+            StepsSent(
+                time.time(),
+                app,
+                task=self.state.task,
+                host=host,
+                target=self.target_host(first),
+                user=first.user,
+                session=session.session_id,
+                shell_pid=session.shell_pid,
+                steps=tuple(sent_step(step, command) for step, command in pipeline),
+                number=self.state.number,
+            )
+        )
+
+    def replay_step(self, step: PlannedStep, ended: EndedStep, action: ControlAction) -> None:
+        """Record a result that the step had before the run was resumed; emit nothing."""
+        self._values[step.number] = action.values
+        if action.from_controller:
+            self._from_controller.add(step.number)
+        self._register_result(step, ended.result, ended.missing_output)
+        self.state.host_state.count_step(step, ended.result)
+        self.state.host_state.seconds += ended.result.seconds
+
+    def skip_lost_step(self, step: PlannedStep) -> None:
+        """End a step as changed that was lost before the run was resumed."""
+        self._values[step.number] = _NO_VALUES
+        self.finish_step(step, StepResult(Status.CHANGED, reason=LOST_BEFORE))
 
     def register_groups(self, program: StepProgram, number: int) -> None:
         """Register the results of the groups that ended before this step."""
@@ -280,10 +345,16 @@ class StepRecorder:
                     else combined,
                 )
 
-    def _register_result(self, step: PlannedStep, outcome: StepResult) -> None:
+    def _register_result(
+        self, step: PlannedStep, outcome: StepResult, missing_output: str = ""
+    ) -> None:
         failed = outcome.status.is_failure and not outcome.ignored
         (self.state.failed_steps if failed else self.state.finished_steps).add(step.number)
         result = registered_result(outcome, failed=outcome.status.is_failure, name=step.name)
+        if outcome.reason == LOST_BEFORE and outcome.status is Status.CHANGED:
+            missing_output = LOST_RESULT
+        if missing_output:
+            result = replace(result, missing_output=f"'{step.name}': {missing_output}")
         self.state.results[step.number] = result
         unknown = outcome.status is Status.UNKNOWN
         if unknown:
@@ -338,9 +409,17 @@ class StepRecorder:
         host, app = self.state.host_state.host.name, self.state.host_state.app
         self._emit(
             StepStarted(
-                time.time(), app, task=self.state.task, step=step.number, name=step.name, host=host
+                time.time(),
+                app,
+                task=self.state.task,
+                step=step.number,
+                name=step.name,
+                host=host,
+                number=self.state.number,
+                shell_pid=self._unknown_shell.shell_pid if self._unknown_shell else 0,
             )
         )
+        self._unknown_shell = None
 
     def _captured_result(
         self, status: Status, exit_status: int | None, reason: str = ""
@@ -474,6 +553,25 @@ _MAX_REPORT_CHARS = 1 << 20
 
 _REPORT_OVERHEAD = 100  # characters added for each state or line
 _MAX_KIND_CHARS = 40
+
+
+def sent_step(step: PlannedStep, command: StepCommand) -> SentStep:
+    """Return the step as it is sent, for the record of the run."""
+    desired = command.desired_state
+    payloads = (desired.payload, desired.probe_payload) if desired else ()
+    parts = (
+        command.text,
+        command.guard,
+        command.stdin or "",
+        "" if command.shell == "sh" else command.shell,
+        step.user,
+        step.delegate_to,
+        *(payload.digest for payload in payloads if payload),
+        *(f"{key}={value}" for key, value in (desired.states.items() if desired else ())),
+        *((str(command.download.target),) if command.download else ()),
+    )
+    text = command.text if desired is None else step.display_text
+    return SentStep(step.number, text, "\0".join(parts).rstrip("\0"), step.readonly)
 
 
 class ModuleResultParser:

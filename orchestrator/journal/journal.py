@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from orchestrator.journal.host_log import HostLogWriter
-from orchestrator.journal.run_dirs import RUNS_FOLDER, make_run_folder, prune_runs
+from orchestrator.journal.run_dirs import (
+    RESULTS_FILE,
+    RUNS_FOLDER,
+    TEXTS_FILE,
+    make_run_folder,
+    prune_runs,
+    read_raw_record,
+)
 from orchestrator.journal.run_lock import EVENTS_FILE, mark_running
 from orchestrator.model import step_number
 from orchestrator.model.event import (
@@ -18,12 +28,13 @@ from orchestrator.model.event import (
     RunStarted,
     StepFinished,
     StepOutput,
+    StepsSent,
     StepStarted,
     TransferProgress,
 )
 from orchestrator.model.host import KEPT_RUNS
 from orchestrator.model.step_result import HostSummary, StepResult
-from orchestrator.model.text_encoding import dump_json
+from orchestrator.model.text_encoding import dump_json, encode_text
 
 MAX_DIFF_CHARS = 100_000
 """The length of a diff that is recorded; the rest of it is left out."""
@@ -36,19 +47,37 @@ def event_record(event: RunEvent) -> dict[str, Any]:
     """Return the event as plain data: ``event`` is its name in snake_case, then its fields.
 
     A result has the fields status, exit_status, seconds, reason, ignored, and the sizes of its
-    output in bytes; also changes, diff, attempts and position, unless they are empty (or 1). Other
-    steps than the items of a loop have no field ``loop``.
+    output in bytes; also changes, diff, attempts, position and rescued, unless they are empty (or
+    1). Other steps than the items of a loop have no field ``loop``. Of the steps of StepsSent it
+    has the numbers, as displayed, and the digests.
     """
     found: dict[str, Any] = {"event": _EVENT_NAMES[type(event).__name__]}
     for name in _EVENT_FIELDS[type(event).__name__]:
         value = getattr(event, name)
         if isinstance(value, StepResult):
             found |= _result_record(value)
-        elif name == "loop" and not value:
-            continue
+        elif name in _LEFT_OUT_IF_EMPTY:
+            found |= {name: value} if value else {}
+        elif isinstance(event, StepsSent) and name == "steps":
+            found["steps"] = [
+                [step_number.number_label(step.step), text_digest(step.content)]
+                for step in event.steps
+            ]
+            if read_only := [n for n, step in enumerate(event.steps) if step.readonly]:
+                found["readonly"] = read_only
         elif not (isinstance(event, RunFinished) and name == "rows"):  # run.json has them
             found |= step_number.number_fields(value) if name == "step" else {name: value}
     return found
+
+
+_LEFT_OUT_IF_EMPTY = frozenset(
+    ("register", "has_secret", "rollback", "resumed", "redone_from", "shell_pid", "loop")
+)
+
+
+def text_digest(text: str) -> str:
+    """Return the digest by which the text of a step is found: 16 hexadecimal digits of SHA-256."""
+    return hashlib.sha256(encode_text(text)).hexdigest()[:16]
 
 
 def row_record(ended: HostSummary) -> dict[str, Any]:
@@ -71,6 +100,7 @@ def _result_record(outcome: StepResult) -> dict[str, Any]:
         "diff": outcome.diff[:MAX_DIFF_CHARS],
         "attempts": outcome.attempts if outcome.attempts > 1 else 0,
         "position": outcome.position,
+        "rescued": outcome.rescued,
     }
     return {name: value for name, value in extra.items() if value} | {
         "status": outcome.status.value,
@@ -96,7 +126,14 @@ class RunJournal:
     RunFinished on also seconds, exit_code and rows; it is replaced atomically. When a call returns,
     the event is written: killing this process does not lose it. ``keep`` is the number of runs kept
     in the folder ``parent`` of the state folder. ``about`` are further fields of ``run.json``,
-    ``describe_end`` returns those that are known at the end of the run.
+    ``describe_end`` returns those that are known at the end of the run. ``resumed`` is the folder
+    of an earlier part of the run, which goes on in it, and the file descriptor of its events:
+    ``resumed`` of ``run.json`` has, for each time, the time, the command line, and the exit code
+    before.
+
+    The texts of the steps that were sent are in ``texts.jsonl``, each once, with its digest. The
+    outputs that later steps can use are in ``results.jsonl``, in base64, without those that have a
+    secret.
     """
 
     def __init__(
@@ -108,13 +145,16 @@ class RunJournal:
         parent: str = RUNS_FOLDER,
         about: Mapping[str, Any] | None = None,
         describe_end: Callable[[], Mapping[str, Any]] = dict,
+        resumed: tuple[Path, int] | None = None,
     ) -> None:
         self._invocation, self._describe_end = about or {}, describe_end
-        self._parent = parent
+        self._parent, self._resumed = parent, resumed
         self._root, self._environ, self._warn, self._keep = root, environ, warn, keep
         self.folder: Path | None = None
         self._logs: HostLogWriter | None = None
         self._events, self._torn = -1, False
+        self._texts = self._results = -1
+        self._known_texts: set[str] = set()
         self._about: dict[str, Any] = {}
         self._warned = False
 
@@ -126,6 +166,10 @@ class RunJournal:
         if isinstance(event, StepOutput):
             self._try_write(self._log_event, event)
             return
+        if isinstance(event, StepsSent):
+            self._try_write(self._store_texts, event)
+        if isinstance(event, StepFinished) and event.register:
+            self._try_write(self._store_result, event)
         self._try_write(self._append_event, event)
         self._try_write(self._log_event, event)
         if isinstance(event, RunFinished):
@@ -136,11 +180,12 @@ class RunJournal:
         try:
             if self._logs is not None:
                 self._logs.close()
-            if self._events >= 0:
-                os.close(self._events)
+            for file in (self._events, self._texts, self._results):
+                if file >= 0:
+                    os.close(file)
         except OSError as error:
             self._report_error(error)
-        self._logs, self._events = None, -1
+        self._logs, self._events, self._texts, self._results = None, -1, -1, -1
         if self.folder is not None:
             prune_runs(self.folder.parent, self._keep, self.folder)
 
@@ -173,6 +218,39 @@ class RunJournal:
             case StepFinished():
                 self._logs.finished(event)
 
+    def _store_texts(self, event: StepsSent) -> None:
+        """Write the text of each step that is not written yet, once for all hosts."""
+        for step in event.steps:
+            digest = text_digest(step.content)
+            if digest in self._known_texts or self.folder is None:
+                continue
+            if self._texts < 0:
+                self._texts = _open_private(self.folder / TEXTS_FILE)
+            text = step.text[:MAX_DIFF_CHARS]
+            _write_all(self._texts, dump_json({"digest": digest, "text": text}) + "\n")
+            self._known_texts.add(digest)
+
+    def _store_result(self, event: StepFinished) -> None:
+        """Write the output that later steps of the run may use, unless it has a secret."""
+        if self.folder is None:
+            return
+        if self._results < 0:
+            self._results = _open_private(self.folder / RESULTS_FILE)
+        found: dict[str, Any] = {
+            "app": event.app,
+            "number": event.number,
+            "host": event.host,
+            "step": step_number.number_label(event.step),
+        }
+        if event.has_secret:
+            found["has_secret"] = True
+        else:
+            for name in ("stdout", "stderr"):
+                stream = getattr(event.outcome, name)
+                parts = [base64.b64encode(part).decode() for part in (stream.head, stream.tail)]
+                found[name] = [*parts, stream.dropped]
+        _write_all(self._results, dump_json(found) + "\n")
+
     def _end_run(self, event: RunFinished) -> None:
         if self.folder is not None:
             rows = [row_record(ended) for ended in event.rows]
@@ -180,6 +258,9 @@ class RunJournal:
             self._save_record(self.folder, {**self._about, **self._describe_end(), **end})
 
     def _begin_run(self, event: RunStarted) -> None:
+        if self._resumed is not None:
+            self._begin_again(*self._resumed)
+            return
         self.folder = folder = make_run_folder(self._root, event.run, self._environ, self._parent)
         self._logs = HostLogWriter(folder)
         self._events = _create_private(folder / EVENTS_FILE)
@@ -188,6 +269,19 @@ class RunJournal:
         del about["event"]
         started = about.pop("time")
         self._about = {**about, "started": started, **self._invocation}
+        self._save_record(folder, self._about)
+
+    def _begin_again(self, folder: Path, events: int) -> None:
+        """Go on in the folder of a run that has ended."""
+        self.folder = folder
+        self._logs = HostLogWriter(folder)
+        self._events = events
+        self._torn = True  # a kill may have cut the last line
+        self._about = read_raw_record(folder)
+        ended = {name: self._about.pop(name, None) for name in ("seconds", "exit_code", "rows")}
+        again = {"time": time.time(), **self._invocation}
+        again |= {"exit_code_before": ended["exit_code"]}
+        self._about["resumed"] = [*self._about.get("resumed", []), again]
         self._save_record(folder, self._about)
 
     def _save_record(self, folder: Path, about: Mapping[str, Any]) -> None:
@@ -210,6 +304,11 @@ class RunJournal:
 
 def _create_private(path: Path) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+    return os.open(path, flags, 0o600)
+
+
+def _open_private(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     return os.open(path, flags, 0o600)
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct, field
@@ -24,6 +25,8 @@ STATE_FOLDER = ".orch"
 """The name of orch's folder in a project."""
 RUNS_FOLDER = "runs"
 CONSOLE_FOLDER = "console"
+TEXTS_FILE = "texts.jsonl"
+RESULTS_FILE = "results.jsonl"
 """The folders of recorded runs, and of recorded commands of `orch console`, in orch's folder."""
 _RUN_NAME = lazy_regex(r"[0-9]{14}-[0-9a-z]{1,16}")
 _DAY_SECONDS = 86400
@@ -36,6 +39,14 @@ class SummaryRow(Struct, frozen=True):
     status: str
 
 
+class Resumption(Struct, frozen=True):
+    """A time at which a run went on; ``time`` is in seconds since the epoch."""
+
+    time: float = 0.0
+    argv: tuple[str, ...] = ()
+    user: str = ""
+
+
 class RunRecord(Struct, frozen=True):
     """A run's record, with the fields that are read again.
 
@@ -43,6 +54,9 @@ class RunRecord(Struct, frozen=True):
     was killed. ``within`` are the runs that started it, outermost first. ``argv`` are the words of
     the command line, ``version`` that of orch, ``commit`` that of the project's git repository;
     ``is_dirty`` is True if files in it differed from the commit, None if that is not known.
+    ``folder`` is the working folder of orch. ``changes``: a step may change a host. ``plan_digest``
+    identifies the plan. ``resumed`` are the times at which the run went on. ``is_resumable``: the
+    same command line plans it again.
     """
 
     stage: str = ""
@@ -60,6 +74,11 @@ class RunRecord(Struct, frozen=True):
     commit: str = ""
     is_dirty: bool | None = None
     rows: tuple[SummaryRow, ...] | None = None
+    folder: str = ""
+    changes: bool | None = None
+    plan_digest: str = ""
+    resumed: tuple[Resumption, ...] = ()
+    is_resumable: bool = False
 
 
 def make_run_folder(
@@ -247,6 +266,14 @@ def read_record(folder: Path) -> RunRecord | None:
         return msgspec.json.decode((folder / "run.json").read_bytes(), type=RunRecord)
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+def read_raw_record(folder: Path) -> dict[str, Any]:
+    """Return all of the record in ``run.json``; empty if it is missing or damaged."""
+    try:
+        return msgspec.json.decode((folder / "run.json").read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError):
+        return {}
 
 
 def _is_recent(run: str) -> bool:

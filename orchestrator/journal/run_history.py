@@ -102,6 +102,7 @@ def expected_seconds(root: Path, environ: Mapping[str, str], began: RunStarted) 
             and (record.stage, record.tasks) == (began.stage, began.tasks)
             and (record.hosts, dict(record.apps)) == (began.hosts, dict(began.apps))
             and record.check == began.check
+            and not record.resumed
         ):
             durations.append(record.seconds)
             if len(durations) == _RUNS_FOR_ESTIMATE:

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from orchestrator.errors import Diagnostic, SourcePosition, UsageError
+from orchestrator.yamlio.local_files import display_path
+
 EVENTS_FILE = "events.jsonl"
 
 
@@ -36,6 +39,26 @@ def is_running(events: Path) -> bool:
     finally:
         os.close(file)
     return False
+
+
+def lock_run(run: str, folder: Path) -> int:
+    """Mark a run that has ended as in progress; return the file descriptor of its events.
+
+    Raises UsageError if it is in progress, or its folder cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        file = os.open(folder / EVENTS_FILE, flags, 0o600)
+    except OSError as error:
+        message = f"run {run} cannot be written: {error.strerror}"
+        raise UsageError(Diagnostic(message, SourcePosition(display_path(folder)))) from error
+    if not _try_lock(file):
+        os.close(file)
+        raise UsageError(Diagnostic(f"run {run} is in progress", None, "wait for its end"))
+    if not (folder / "run.json").exists():  # another orch was removing the run
+        os.close(file)
+        raise UsageError(Diagnostic(f"run {run} is not kept any more"))
+    return file
 
 
 @contextmanager

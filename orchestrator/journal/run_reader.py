@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +20,9 @@ from orchestrator.errors import Diagnostic, UsageError
 from orchestrator.journal.host_log import heading_text, log_file_name
 from orchestrator.journal.run_dirs import (
     CONSOLE_FOLDER,
+    RESULTS_FILE,
     RUNS_FOLDER,
+    TEXTS_FILE,
     RunRecord,
     check_readable,
     list_runs,
@@ -33,14 +36,17 @@ from orchestrator.model.event import (
     RunEvent,
     RunFinished,
     RunStarted,
+    SentStep,
     StepFinished,
+    StepsSent,
     StepStarted,
     TaskFinished,
+    TaskSkipped,
     TaskStarted,
     Warned,
 )
 from orchestrator.model.lazy_regex import lazy_regex
-from orchestrator.model.step_number import number_from_fields
+from orchestrator.model.step_number import number_from_fields, number_from_label
 from orchestrator.model.step_result import (
     CapturedOutput,
     HostSummary,
@@ -65,6 +71,32 @@ _COUNTED = {
     Status.SKIPPED: "skipped",
 }
 _HostPart: TypeAlias = "tuple[str, str | None]"
+
+
+class _StoredText(Struct, frozen=True):
+    """A line of the file of texts."""
+
+    digest: str
+    text: str
+
+
+class StoredResult(Struct, frozen=True):
+    """A line of the file of results; ``step`` is the number as displayed.
+
+    A stream is its head and tail, in base64, and the number of bytes dropped between.
+    """
+
+    app: str | None
+    number: int
+    host: str
+    step: str
+    stdout: tuple[bytes, bytes, int] = (b"", b"", 0)
+    stderr: tuple[bytes, bytes, int] = (b"", b"", 0)
+    has_secret: bool = False
+
+
+ResultKey: TypeAlias = "tuple[str | None, int, str, int]"
+"""App, number of the task, host, and number of the step."""
 
 
 class RecordedRun(Struct, frozen=True):
@@ -156,6 +188,7 @@ def read_events(
     The last one is RunFinished; for a run that is not finished it is made of the events before it.
     """
     tally = _Tally(run.record)
+    texts: dict[str, str] | None = None
     logs: dict[str, _HostLog] = {}
     for line in _event_lines(run.folder):
         try:
@@ -164,6 +197,9 @@ def read_events(
             continue
         if event is None or isinstance(event, RunFinished):
             continue
+        if isinstance(event, StepsSent):
+            texts = _read_texts(run.folder) if texts is None else texts
+            event = _with_texts(event, texts)
         if isinstance(event, StepFinished) and outputs:
             if event.host not in logs:
                 path = run.folder / f"{log_file_name(event.host)}.log"
@@ -179,9 +215,40 @@ def read_events(
     yield RunFinished(ended_at, max(seconds, 0.0), record.exit_code or 0, rows, str(run.folder))
 
 
+def _read_texts(folder: Path) -> dict[str, str]:
+    """Return the texts of the steps that were sent, by their digests."""
+    found: dict[str, str] = {}
+    for line in _lines(folder / TEXTS_FILE):
+        with suppress(msgspec.MsgspecError):
+            each = msgspec.json.decode(line, type=_StoredText)
+            found[each.digest] = each.text
+    return found
+
+
+def _with_texts(event: StepsSent, texts: Mapping[str, str]) -> StepsSent:
+    steps = (
+        msgspec.structs.replace(step, text=texts.get(step.content, "")) for step in event.steps
+    )
+    return msgspec.structs.replace(event, steps=tuple(steps))
+
+
+def read_results(folder: Path) -> dict[ResultKey, StoredResult]:
+    """Return the outputs that later steps of the run can use, by app, task, host and step."""
+    found: dict[ResultKey, StoredResult] = {}
+    for line in _lines(folder / RESULTS_FILE):
+        with suppress(msgspec.MsgspecError, ValueError):
+            each = msgspec.json.decode(line, type=StoredResult)
+            found[each.app, each.number, each.host, number_from_label(each.step)] = each
+    return found
+
+
 def _event_lines(folder: Path) -> Iterator[bytes]:
+    return _lines(folder / EVENTS_FILE)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
     try:
-        with (folder / EVENTS_FILE).open("rb") as file:
+        with path.open("rb") as file:
             yield from file
     except OSError:
         return
@@ -200,7 +267,8 @@ def _decode_event(data: dict[str, Any]) -> RunEvent | None:
 
     Raises ValueError, KeyError or TypeError for what is not an event.
     """
-    names = {name: data[name] for name in ("time", "app", "task", "host", "name") if name in data}
+    shared = ("time", "app", "task", "host", "name", "number")
+    names = {name: data[name] for name in shared if name in data}
     match data["event"]:
         case "run_started":
             return _convert(data, RunStarted)
@@ -213,11 +281,23 @@ def _decode_event(data: dict[str, Any]) -> RunEvent | None:
         case "warned":
             return _convert(data, Warned)
         case "step_started":
-            return StepStarted(**names, step=number_from_fields(data))
+            pid = data.get("shell_pid", 0)
+            return StepStarted(**names, step=number_from_fields(data), shell_pid=pid)
         case "step_finished":
-            loop = msgspec.convert(data.get("loop", 0), int)
-            step = number_from_fields(data)
-            return StepFinished(**names, step=step, outcome=_result(data), loop=loop)
+            return StepFinished(
+                **names,
+                step=number_from_fields(data),
+                outcome=_result(data),
+                loop=msgspec.convert(data.get("loop", 0), int),
+                register=data.get("register", ""),
+                has_secret=bool(data.get("has_secret")),
+            )
+        case "steps_sent":
+            session = {name: data[name] for name in ("target", "user", "session")}
+            pid = data.get("shell_pid", 0)
+            return StepsSent(**names, **session, steps=_sent_steps(data), shell_pid=pid)
+        case "task_skipped":
+            return _convert(data, TaskSkipped)
         case "host_finished":
             return HostFinished(**names, outcome=_result(data), last=bool(data.get("last")))
         case "run_finished":
@@ -225,11 +305,20 @@ def _decode_event(data: dict[str, Any]) -> RunEvent | None:
     return None
 
 
-_E: TypeAlias = "RunStarted | ConnectFinished | TaskStarted | TaskFinished | Warned"
+_E: TypeAlias = "RunStarted | ConnectFinished | TaskStarted | TaskFinished | TaskSkipped | Warned"
 
 
 def _convert(data: dict[str, Any], kind: type[_E]) -> _E:
     return msgspec.convert(data, kind)
+
+
+def _sent_steps(data: dict[str, Any]) -> tuple[SentStep, ...]:
+    """Return the steps that were sent, with their digests as ``content``."""
+    readonly = set(data.get("readonly", ()))
+    return tuple(
+        SentStep(number_from_label(label), "", digest, n in readonly)
+        for n, (label, digest) in enumerate(data["steps"])
+    )
 
 
 def _result(data: dict[str, Any]) -> StepResult:
@@ -243,6 +332,7 @@ def _result(data: dict[str, Any]) -> StepResult:
         diff=data.get("diff", ""),
         attempts=data.get("attempts", 1),
         position=data.get("position", ""),
+        rescued=bool(data.get("rescued")),
     )
 
 

@@ -21,6 +21,8 @@ class RunStarted(Struct, frozen=True):
 
     ``tasks`` are the requested names, ``hosts`` all participating hosts; ``apps``: the hosts of
     each app, in a run for apps; ``within``: the runs that started this one, outermost first.
+    ``resumed``: the run goes on after an earlier end; ``redone_from`` are the numbers of the tasks
+    from which an app ('' in a run without apps) repeats what it had done.
     """
 
     time: float
@@ -31,6 +33,8 @@ class RunStarted(Struct, frozen=True):
     check: bool = False
     apps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     within: tuple[str, ...] = ()
+    resumed: bool = False
+    redone_from: Mapping[str, int] = field(default_factory=dict)
 
 
 class ConnectStarted(Struct, frozen=True):
@@ -53,7 +57,9 @@ class ConnectFinished(Struct, frozen=True):
 class TaskStarted(Struct, frozen=True):
     """A planned task of an app starts on these hosts.
 
-    It is the task ``number`` (from 1) of ``total`` of its app; both are 0 for a rollback.
+    It is the task ``number`` (from 1) of ``total`` of its app. For a rollback, ``number`` is that
+    of the task that is rolled back, and ``total`` is 0; for a task that runs on a failure, both
+    are 0. Other events of the task have the same number.
     """
 
     time: float
@@ -63,6 +69,7 @@ class TaskStarted(Struct, frozen=True):
     steps: int
     number: int = 0
     total: int = 0
+    rollback: bool = False
 
 
 class TaskFinished(Struct, frozen=True):
@@ -72,6 +79,16 @@ class TaskFinished(Struct, frozen=True):
     app: str | None
     task: str
     seconds: float
+    number: int = 0
+
+
+class TaskSkipped(Struct, frozen=True):
+    """The user chose not to run a planned task."""
+
+    time: float
+    app: str | None
+    task: str
+    number: int = 0
 
 
 class BatchPaused(Struct, frozen=True):
@@ -84,8 +101,44 @@ class BatchPaused(Struct, frozen=True):
     seconds: float
 
 
+class SentStep(Struct, frozen=True):
+    """A step that is sent to a host.
+
+    ``text`` is what a plan shows of it, ``content`` everything that makes it another step if it
+    differs. ``readonly``: it changes nothing.
+    """
+
+    step: int
+    text: str
+    content: str
+    readonly: bool = False
+
+
+class StepsSent(Struct, frozen=True):
+    """Steps are about to be sent, so each of them may begin from now on.
+
+    ``target`` is the host that runs them: ``host``, or the one that they are delegated to.
+    ``user`` is the become user or '', ``session`` the ID of the session, ``shell_pid`` the process
+    ID of its shell on the host, 0 if it is not known yet.
+    """
+
+    time: float
+    app: str | None
+    task: str
+    host: str
+    target: str
+    user: str
+    session: str
+    steps: tuple[SentStep, ...]
+    number: int = 0
+    shell_pid: int = 0
+
+
 class StepStarted(Struct, frozen=True):
-    """The host reported the start of this step. ``step`` counts from 1 within the task."""
+    """The host reported the start of this step. ``step`` counts from 1 within the task.
+
+    ``shell_pid`` is the process ID of the session's shell, if it was not known before.
+    """
 
     time: float
     app: str | None
@@ -93,6 +146,8 @@ class StepStarted(Struct, frozen=True):
     step: int
     name: str
     host: str
+    number: int = 0
+    shell_pid: int = 0
 
 
 class StepOutput(Struct, frozen=True):
@@ -133,6 +188,8 @@ class StepFinished(Struct, frozen=True):
 
     ``loop`` is the number of the first step of the loop of which the step is an item, if the items
     are known before the run; else 0.
+    ``register`` is the name under which later steps see its result, or ''. ``has_secret``: the
+    output had a secret, which is masked.
     """
 
     time: float
@@ -143,6 +200,9 @@ class StepFinished(Struct, frozen=True):
     host: str
     outcome: StepResult
     loop: int = 0
+    number: int = 0
+    register: str = ""
+    has_secret: bool = False
 
 
 class HostFinished(Struct, frozen=True):
@@ -158,6 +218,7 @@ class HostFinished(Struct, frozen=True):
     host: str
     outcome: StepResult
     last: bool = False
+    number: int = 0
 
 
 class Warned(Struct, frozen=True):
@@ -194,7 +255,9 @@ RunEvent: TypeAlias = (
     | ConnectFinished
     | TaskStarted
     | TaskFinished
+    | TaskSkipped
     | BatchPaused
+    | StepsSent
     | StepStarted
     | StepOutput
     | TransferProgress

@@ -45,13 +45,17 @@ class UnknownResult:
     __hash__ = None  # type: ignore[assignment]
 
 
+_MISSING_HINT = "start a new run"
+
+
 class RegisteredResult(Struct, frozen=True):
     """A step's result: ``status stdout stderr exit_status changed failed skipped``.
 
     Output is text without trailing newlines. A skipped step has ``skipped: true`` and empty output.
     ``failed`` stays true if the failure was ignored. The result of a loop has ``items``, a result
     for each ``item``. ``skipped_by_check`` is the step's name if check mode did not run it: it
-    counts as successful, and reading its output raises NotRunInCheckMode.
+    counts as successful, and reading its output raises NotRunInCheckMode. ``missing_output`` says
+    why a resumed run does not know the output, which then cannot be read.
     """
 
     status: str
@@ -64,6 +68,7 @@ class RegisteredResult(Struct, frozen=True):
     item: Any = None
     items: tuple[RegisteredResult, ...] = ()
     skipped_by_check: str = ""
+    missing_output: str = ""
 
     def __str__(self) -> str:
         """Raise TypeError, because rendering a whole result is a mistake."""
@@ -89,6 +94,9 @@ class RegisteredResult(Struct, frozen=True):
     def _output_text(self, captured: CapturedOutput, stream: str) -> str:
         if self.skipped_by_check:
             raise NotRunInCheckMode(self.skipped_by_check)
+        if self.missing_output:
+            message = f"a template uses {stream} of a step whose output is not known any more"
+            raise OrchError(Diagnostic(f"{message}: {self.missing_output}", None, _MISSING_HINT))
         return _complete_text(captured, stream)
 
 

@@ -30,6 +30,14 @@ def number_label(number: int) -> str:
     return ".".join(map(str, number_parts(number)))
 
 
+def number_from_label(label: str) -> int:
+    """Return the number that ``number_label`` returned this text for. Raises ValueError."""
+    first, *within = map(int, label.split("."))
+    for part in within:
+        first = first * MAX_LOOP_STEPS + part - 1
+    return first
+
+
 def number_from_fields(fields: Mapping[str, object]) -> int:
     """Return the number that ``number_fields`` returned these fields for. Raises ValueError."""
     number = int(str(fields["step"]))

@@ -87,7 +87,8 @@ class StepResult(Struct, frozen=True):
     states that a module changed, or would change; ``diff`` is a unified diff of the contents that
     it replaced, or would replace. ``folder`` is the folder in which a command line ended, if it was
     asked to report it. ``attempts`` is how often the step was run (`retries`). ``position`` is
-    where a failed step is written, as ``FILE:LINE:COLUMN``; it is '' for others.
+    where a failed step is written, as ``FILE:LINE:COLUMN``; it is '' for others. ``rescued``: the
+    failure is ignored because a `rescue` handles it.
     """
 
     status: Status
@@ -102,6 +103,7 @@ class StepResult(Struct, frozen=True):
     folder: WorkingFolder | None = None
     attempts: int = 1
     position: str = ""
+    rescued: bool = False
 
 
 class HostSummary(Struct, frozen=True):

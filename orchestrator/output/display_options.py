@@ -34,7 +34,7 @@ class DisplayOptions(Struct, frozen=True):
     not only what would be changed. ``diff_hosts``: show how the outputs of hosts differ from the
     most common one. ``groups``: in the log of a CI server, show the tasks as groups of lines, and
     annotate what failed, unless ``mode`` is set. ``rerun`` is the command that runs the same again
-    on the hosts that failed.
+    on the hosts that failed, ``resume`` the one that resumes the run.
     """
 
     json: bool = False
@@ -44,3 +44,4 @@ class DisplayOptions(Struct, frozen=True):
     diff_hosts: bool = False
     groups: bool = False
     rerun: str = ""
+    resume: str = ""

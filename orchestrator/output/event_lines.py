@@ -111,7 +111,8 @@ def _progress_line(event: RunEvent) -> tuple[str, str] | None:
         case RunStarted():
             check = "check of " if event.check else ""
             what = f"{check}{' '.join(event.tasks)} on {_hosts_text(event.hosts)}"
-            return f"run {event.run}: stage {event.stage}, {what}", ""
+            resumed = " (resumed)" if event.resumed else ""
+            return f"run {event.run}{resumed}: stage {event.stage}, {what}", ""
         case TaskStarted():
             return f"{_task_text(event.task, event.app)}: begins on {_hosts_text(event.hosts)}", ""
         case BatchPaused():

@@ -2,7 +2,8 @@ r"""Events as JSON lines for programs (``--json``).
 
 Each line is an object with ``event`` (the event's name in snake_case), ``time`` (seconds since the
 epoch) and the event's own fields. ``step_output`` is not sent, because ``step_finished`` has the
-output; nor is ``transfer_progress``, which is for people. Empty keys are left out only as
+output; nor are ``transfer_progress``, which is for people, and ``steps_sent``, which is for
+resuming. Empty keys are left out only as
 documented below. A host's bytes that are not UTF-8 are ``\xNN`` in every text. ``substep`` is
 present only for the steps of a loop over a result: the position in the loop, counted from 1;
 ``step`` is the number of the loop.
@@ -21,6 +22,7 @@ from orchestrator.model.event import (
     RunFinished,
     StepFinished,
     StepOutput,
+    StepsSent,
     StepStarted,
     TransferProgress,
 )
@@ -38,6 +40,9 @@ FIELD_HELP: Mapping[str, str] = {
     "check": "Whether this is a check",
     "apps": "The hosts of each app",
     "within": "The IDs of the runs that started this one, outermost first",
+    "resumed": "Whether the run goes on after an earlier end",
+    "redone_from": "The number of the task, by app, from which a resumed run repeats what it "
+    "had done",
     "host": "The host's name",
     "seconds": "The duration in seconds",
     "error": "The error; empty if there is none",
@@ -45,8 +50,10 @@ FIELD_HELP: Mapping[str, str] = {
     "app": "The app, or null",
     "task": "The task's name",
     "steps": "The number of steps",
-    "number": "The task's number among those of its app, from 1; 0 for a rollback",
+    "number": "The task's number among those of its app, from 1; for a rollback, that of the task "
+    "that is rolled back; 0 for a task that runs on a failure",
     "total": "The number of the app's tasks; 0 for a rollback",
+    "rollback": "Whether this is the rollback of a task",
     "batch": "The batch's number and the number of batches, like 2/3",
     "step": "The step's number in the task, from 1",
     "substep": "The number of the item, of a loop over a result",
@@ -82,7 +89,7 @@ class JsonLinesSink:
         self._out = out
 
     def __call__(self, event: RunEvent) -> None:
-        if not isinstance(event, StepOutput | TransferProgress):
+        if not isinstance(event, StepOutput | StepsSent | TransferProgress):
             line = dump_json(event_to_json(event))
             self._out.lines([line.replace("##[", r"#\u0023[")])  # a command of GitHub Actions
 
@@ -101,10 +108,12 @@ def event_to_json(event: RunEvent) -> Mapping[str, Any]:
                 **step_number.number_fields(step),
                 "name": name,
                 "host": host,
+                "number": event.number,
             }
             return found | ({"loop": loop} if loop else {}) | _result_json(outcome)
         case HostFinished(_, app, task, host, outcome):
-            found |= {"app": app, "task": task, "host": host, "status": outcome.status.value}
+            found |= {"app": app, "task": task, "host": host, "number": event.number}
+            found["status"] = outcome.status.value
             return found | {"reason": outcome.reason, "seconds": round(outcome.seconds, 4)}
         case RunFinished():
             found |= {
@@ -112,7 +121,7 @@ def event_to_json(event: RunEvent) -> Mapping[str, Any]:
                 "rows": [_row_json(row) for row in event.rows],
             }
             return found | {"seconds": round(event.seconds, 4), "log": event.log}
-    found |= {name: getattr(event, name) for name in event.__struct_fields__}
+    found |= {name: getattr(event, name) for name in event.__struct_fields__ if name != "shell_pid"}
     return (
         found | step_number.number_fields(event.step) if isinstance(event, StepStarted) else found
     )

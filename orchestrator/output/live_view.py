@@ -489,7 +489,8 @@ def _header_text(event: RunStarted) -> str:
     check = "check of " if event.check else ""
     apps = f" for {', '.join(event.apps)}" if event.apps else ""
     hosts = f"{len(event.hosts)} host{'' if len(event.hosts) == 1 else 's'}"
-    return to_one_line(f"{event.stage}: {check}{tasks}{apps} on {hosts}, run {event.run}")
+    resumed = ", resumed" if event.resumed else ""
+    return to_one_line(f"{event.stage}: {check}{tasks}{apps} on {hosts}, run {event.run}{resumed}")
 
 
 def _is_unicode(stream: TextIO) -> bool:

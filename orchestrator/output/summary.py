@@ -113,6 +113,8 @@ class SummarySink:
         failed = sum(row.status.is_failure for row in event.rows)
         if self._options.rerun and 0 < failed < len(event.rows):
             yield f"again, where it failed: {to_one_line(self._options.rerun)}"  # to be copied
+        if self._options.resume and failed:
+            yield f"to resume: {to_one_line(self._options.resume)}"
 
     def _change_lines(self) -> Iterator[str]:
         """Yield what was changed, a line for each step and group of hosts with the same change.
@@ -278,6 +280,8 @@ def _combined_hint(group: Sequence[HostSummary]) -> str:
         )
         for row in group
     ]
+    if len(set(hints)) == 1:
+        return hints[0]
     return fold_hints((row.host, hint) for row, hint in zip(group, hints, strict=True))
 
 

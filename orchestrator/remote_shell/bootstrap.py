@@ -14,6 +14,7 @@ RUN_VARIABLE = "ORCH_RUN"
 """The environment variable that holds the run ID in all steps."""
 
 _GRACE_NAPS = 10  # tenths of a second
+_NOTES_FOLDER = ".orch/ended"  # in the home folder; also in bootstrap.sh
 
 
 def alarm_seconds(value: float) -> str:
@@ -22,7 +23,9 @@ def alarm_seconds(value: float) -> str:
     return f"{exact} {max(1, math.ceil(value))}"
 
 
-def bootstrap_script(nonce: str, lease: float, *, run: str = "", fds: str = "/dev/fd") -> bytes:
+def bootstrap_script(
+    nonce: str, lease: float, *, run: str = "", session: str = "", fds: str = "/dev/fd"
+) -> bytes:
     """Return the bootstrap text of one session: one line, quoted as a whole.
 
     The nonce comes first: if the beginning of the stream is lost, the nonce is unset and no
@@ -30,7 +33,9 @@ def bootstrap_script(nonce: str, lease: float, *, run: str = "", fds: str = "/de
     an answer.
 
     ``lease`` is in seconds. ``run`` is the value of the variable ``RUN_VARIABLE`` in all steps; ''
-    leaves the variable unchanged. ``fds`` is the folder of a process's own file descriptors;
+    leaves the variable unchanged. ``session``: if the connection breaks while a pipeline runs, the
+    file ``~/.orch/ended/SESSION`` says how far it came (see ``ended_note_script``); '' for none.
+    ``fds`` is the folder of a process's own file descriptors;
     without it on the host, texts are passed in a slower way.
     """
     half = len(nonce) // 2
@@ -39,7 +44,8 @@ def bootstrap_script(nonce: str, lease: float, *, run: str = "", fds: str = "/de
     # Background jobs get /dev/null as stdin, but the watcher needs the real one. Not inside the
     # eval: bash 5.2 crashes there when it duplicates the descriptor that it reads commands from.
     nonce = f"{nonce[:half]}''{nonce[half:]}"
-    first = f"{{ set +aeuvx; }} 2>/dev/null;unset o_nonce;o_nonce={nonce};exec 3<&0;"
+    first = f"{{ set +aeuvx; }} 2>/dev/null;unset o_nonce;o_nonce={nonce};o_session={session};"
+    first += "exec 3<&0;"
     return (
         first.encode()
         + (run_assignment(run) + b";" if run else b"")
@@ -47,6 +53,26 @@ def bootstrap_script(nonce: str, lease: float, *, run: str = "", fds: str = "/de
         + escape_printf(text)
         + b"')\"\n"
     )
+
+
+def ended_note_script(session: str, shell_pid: int, seconds: int) -> str:
+    """Return a script that waits for the end of a broken session, and prints its note.
+
+    The note has two words: the number of the last step that began to run in the pipeline, and that
+    of the last one that ended; ``-`` stands for none. The exit status is 3 if there is none when
+    the shell with this process ID (0: not known) is gone, or after ``seconds``.
+    """
+    is_over = f"! kill -0 {shell_pid} 2>/dev/null" if shell_pid else "false"
+    return (
+        f"note=~/{_NOTES_FOLDER}/{session} n=0\n"
+        f"until [ -f $note ] || {is_over} || [ $n -ge {seconds} ]; do n=$((n+1)); sleep 1; done\n"
+        "[ -f $note ] || exit 3; cat $note"
+    )
+
+
+def remove_note_script(session: str) -> str:
+    """Return a script that removes a session's note, and its folders if they are empty."""
+    return f"rm -f ~/{_NOTES_FOLDER}/{session}; rmdir ~/{_NOTES_FOLDER} ~/.orch 2>/dev/null; true"
 
 
 def run_assignment(run: str) -> bytes:

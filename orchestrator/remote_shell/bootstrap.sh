@@ -17,6 +17,9 @@ case $SHLVL in ''|0) SHLVL=1; export SHLVL;; esac
 # group), o_killed, o_stray (a signal interrupted a wait), o_hit (the stop flag), and its result.
 o_due= o_watcher= o_lease= o_took=
 o_step= o_pid= o_timer= o_apart= o_killed= o_stray= o_hit= o_how= o_status= o_failed= o_changed=
+# The last step whose text began to run in this pipeline, and the last one that ended; o_busy: a
+# pipeline runs, or its end is not told yet; o_told: the other side asked for the end of the session.
+o_ran= o_ended= o_busy= o_told=
 
 # A step gets a process group of its own, so that all of it can be killed.
 if command -v setsid; then o_group=setsid
@@ -89,11 +92,18 @@ alarm() {
 }
 
 # While a pipeline runs, the watcher reads the channel's stdin. A line renews the lease; EOF, or the
-# end of the lease, ends everything.
+# end of the lease, ends everything. A line with text announces that EOF is meant.
 # Sets o_lease o_watcher.
 watch() {
   alarm %LEASE% TERM; o_lease=$!
-  { while read -r o_watch_beat; do kill -USR1 $o_lease; done; kill -TERM $$; } <&3 3<&- >/dev/null 2>&1 &
+  {
+    o_watch_end=TERM
+    while read -r o_watch_beat; do
+      [ -z "$o_watch_beat" ] || o_watch_end=INT
+      kill -USR1 $o_lease
+    done
+    kill -$o_watch_end $$
+  } <&3 3<&- >/dev/null 2>&1 &
   o_watcher=$!
 }
 # KILL, because a newly forked shell may receive other signals before it has set its traps.
@@ -106,17 +116,31 @@ unwatch() {
 # watcher may receive EOF before o_watcher is set.
 end_session() {
   [ -z "$o_lease" ] || kill -USR2 $o_lease
+  [ -z "$o_busy" ] || leave_note
   [ -z "$o_watcher" ] || kill -KILL $o_watcher
   exit 143
 } 2>/dev/null
+# The connection broke while a pipeline ran: leave a file that says how far it came.
+leave_note() {
+  [ "$o_session" ] && [ -z "$o_told" ] || return 0
+  (
+    umask 077
+    mkdir -p ~/.orch/ended && cd ~/.orch/ended || exit
+    echo "${o_ran:--} ${o_ended:--}" >".$o_session" && mv -f ".$o_session" "$o_session"
+    find . -type f -mtime +30 -exec rm -f {} +
+  ) </dev/null >/dev/null 2>&1
+}
 
 arm() {
-  trap 'on_signal gone' TERM HUP INT
+  trap 'on_signal gone' TERM HUP
+  trap 'on_signal told' INT
   trap 'on_signal timeout' USR1
 }
-# The action of the traps. While it runs, other signals only set the flag.
-# Sets o_hit o_stray o_killed o_due.
+# The action of the traps: gone, told (gone, as the other side wants it) or timeout. While it runs,
+# other signals only set the flag.
+# Sets o_hit o_told o_stray o_killed o_due.
 on_signal() {
+  [ "$1" != told ] || { o_told=1; set -- gone; }
   [ "$1" = gone ] || [ "$o_timer" ] || { o_stray=1; return 0; }
   trap o_hit=gone TERM HUP INT
   trap : USR1
@@ -150,7 +174,7 @@ kill_group() {
 }
 # Without a group for the step, this shell is killed as well. Its last markers are sent in the
 # background because the pipe may be full.
-die() { { mark E $o_step $o_hit - 1 0; say D; } & nap; nap; }
+die() { [ "$o_hit" != gone ] || leave_note; { mark E $o_step $o_hit - 1 0; say D; } & nap; nap; }
 
 # bash may end a wait for a signal without running its trap. An alarm that is gone has fired.
 # Sets o_hit o_stray o_killed o_due.
@@ -162,11 +186,11 @@ missed() {
 # launch SHELL OPTIONS TEXT [STDIN], launch here FUNCTIONS TEXT: run a text until it, or its group,
 # has ended. A text that runs here needs no group, and the functions are defined; elsewhere they
 # precede the text.
-# Sets o_how o_status o_pid o_killed o_apart o_stray o_hit o_due.
+# Sets o_how o_status o_pid o_killed o_apart o_stray o_hit o_due o_ran.
 launch() {
   [ -z "$o_hit" ] || o_how=$o_hit
   [ $o_how = done ] || return 0
-  o_killed= o_pid=new o_apart=$o_group
+  o_killed= o_pid=new o_apart=$o_group o_ran=$o_step
   case $1$o_leader in
   # the space keeps a text from being taken for an option
   here$$) o_apart=; { exec </dev/null 3<&-; set -e; eval " $3"; } &;;
@@ -233,10 +257,11 @@ run_body() {
   [ "$o_hit" ] || wait $o_timer 2>/dev/null
   o_timer=
 }
-# Sets o_due o_pid.
+# Sets o_due o_pid o_ended.
 end_step() {
   say E $o_step $o_how ${o_status:--} $o_failed $o_changed >&2
   o_due="E $o_step $o_how ${o_status:--} $o_failed $o_changed"
+  [ $o_how = gone ] || o_ended=$o_step
   o_pid=
   [ "$o_hit" != gone ] || { flush; end_session; }
 }
@@ -248,12 +273,15 @@ load_functions() { [ "$o_leader" != $$ ] || eval "$1"; }
 control() { eval "$(write "$1")"; }
 # run_pipeline CONTROL: a single command with one quoted word, so that nothing runs unless all of it
 # has arrived.
+# Sets o_ran o_ended o_busy.
 run_pipeline() {
   [ "$o_nonce" ] && [ $# = 1 ] || return
+  o_ran= o_ended= o_busy=1
   watch
   control "${1#?}"
   unwatch
   tell S
+  o_busy=
 }
 arm
-mark R
+mark R $$

@@ -3,7 +3,7 @@
 A marker is ``NONCE KIND WORDS…`` with a newline, and may start at any byte of its stream. R and E
 are sent on both streams, the others on stdout:
 
-    R                                     the shell is ready
+    R [PID]                               the shell is ready; its process ID
     B STEP                                a step starts
     E STEP HOW STATUS FAILED CHANGED      the step ended; HOW is done, guard, unsure, missing, when,
                                           timeout or gone, STATUS a number or -, the flags 0 or 1
@@ -31,7 +31,7 @@ _MAX_HELD_BYTES = 16 << 20
 _MARKER_BYTES = 512  # maximum size of a marker in memory, without a report's text
 _MAX_DIGITS = 40  # each nested loop adds five digits to a step's number
 _MAX_SHOWN_CHARS = 120
-_WORD_COUNTS = {"R": 0, "B": 1, "E": 5, "S": 0, "D": 0}
+_WORD_COUNTS = {"R": (0, 1), "B": (1,), "E": (5,), "S": (0,), "D": (0,)}
 
 
 class ProtocolError(Exception):
@@ -204,9 +204,9 @@ def _parse_marker(line: bytes) -> ProtocolMarker:
         parse_number(words[2])
         return ProtocolMarker("T", tuple(words[2:]))
     words = line[:_MARKER_BYTES].decode("ascii", "replace").split(" ")
-    if len(words) < 2 or words[0] or _WORD_COUNTS.get(words[1]) != len(words) - 2:
+    if len(words) < 2 or words[0] or len(words) - 2 not in _WORD_COUNTS.get(words[1], ()):
         raise ProtocolError(f"unknown marker: {line[:_MAX_SHOWN_CHARS]!r}")
-    if words[1] in "BE":
+    if words[1] in "RBE" and len(words) > 2:
         parse_number(words[2])
     return ProtocolMarker(words[1], tuple(words[2:]))
 

@@ -123,6 +123,11 @@ _STEP_END_TIMEOUT = 8.0
 
 These are five naps, of a whole second each if the host's `sleep` does not support fractions, plus
 a margin."""
+_END_LINE = b":\n"
+"""Tells the host that the end of the session is meant, so that it keeps no note.
+
+A shell that reads it as a command does nothing.
+"""
 _LEASES_BETWEEN_STEPS = 5  # how many leases a host may take to start the next step
 _EXIT_TIMEOUT = 2.0  # seconds for the last output to arrive after the shell has exited
 _MAX_NOISE_BYTES = 2000
@@ -143,8 +148,10 @@ class ShellSession:
     Used by one thread, except for ``cancel``. All times are in seconds. ``ready_timeout`` limits
     the wait for the shell to become ready. ``lease`` is how long the host waits for data before it
     kills everything that runs; ``renew`` is the interval at which the lease is renewed.
-    ``endpoint`` prefixes error messages; ``run`` is the run ID passed to the steps. ``round_trips``
-    counts how often this side sent data and then waited for the answer.
+    ``endpoint`` prefixes error messages; ``run`` is the run ID passed to the steps. ``session_id``
+    names the note that the host keeps if the connection breaks in a pipeline; '' for none.
+    ``shell_pid`` is the process ID of the shell on the host, 0 until it is known.
+    ``round_trips`` counts how often this side sent data and then waited for the answer.
 
     The host kills steps that exceed their timeout and continues with the next. If it does not
     report the end of such a step, the session is lost a lease after the timeout; between steps,
@@ -160,8 +167,11 @@ class ShellSession:
         renew: float = 20,
         endpoint: str = "",
         run: str = "",
+        session_id: str = "",
     ) -> None:
         self.round_trips = 0
+        self.session_id = session_id
+        self.shell_pid = 0
         self._run = self._sent_run = run
         self._channel = channel
         self._ready_timeout, self._lease, self._renew = ready_timeout, lease, renew
@@ -250,7 +260,10 @@ class ShellSession:
             commands, self._known, self._nonce, installed=self._installed_functions
         )
         if not self._bootstrap_sent:
-            data = bootstrap_script(self._nonce, self._lease, run=self._run) + data
+            data = (
+                bootstrap_script(self._nonce, self._lease, run=self._run, session=self.session_id)
+                + data
+            )
             self._bootstrap_sent = True
         elif self._run != self._sent_run:
             data = run_assignment(self._run) + b"\n" + data
@@ -358,6 +371,8 @@ class ShellSession:
 
     def _close_stdin(self) -> None:
         with suppress(OSError):  # already broken: the next read reports it
+            if self.session_id:
+                self._channel.write(memoryview(_END_LINE))
             self._channel.close_stdin()
 
     def _write(self, unsent: memoryview) -> memoryview:
@@ -398,6 +413,7 @@ class ShellSession:
             return False
         if event.kind == "R":
             self._ready = True
+            self.shell_pid = parse_number(event.words[0]) if event.words else 0
         elif not self._ready:
             raise ProtocolError(f"{event.kind} before R")
         elif event.kind == "B":

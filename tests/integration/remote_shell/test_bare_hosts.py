@@ -120,7 +120,7 @@ def test_host_without_fd_folder_gets_texts_another_way(
     monkeypatch.setattr(
         session_module,
         "bootstrap_script",
-        lambda nonce, lease, run: bootstrap_script(nonce, lease, run=run, fds="/nonexistent"),
+        lambda nonce, lease, **names: bootstrap_script(nonce, lease, **names, fds="/nonexistent"),
     )
     session, _ = open_session()
     text = "cat; readlink /proc/$$/fd/0; ls /proc/self/fd | sort -n | tr '\\n' ' '; echo $# $0\n\n"

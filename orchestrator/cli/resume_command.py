@@ -1,0 +1,214 @@
+"""The command that resumes a run, and its questions."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli import completion, options
+from orchestrator.cli.options import CommandOptions
+from orchestrator.errors import Diagnostic, ExitCode, UsageError
+from orchestrator.model.secret_masking import SecretMasker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.commands.context import ProjectContext
+    from orchestrator.commands.resume import ResumeRequest
+    from orchestrator.executor.progress import LostChoice, LostStep, RunProgress
+    from orchestrator.planner.plan import Plan
+    from orchestrator.transports.prompts import PromptCallback
+
+
+@click.command("resume", short_help="Go on with a run that did not end well.")
+@options.directory_option
+@click.option("-s", "--stage", "stages", multiple=True, hidden=True, expose_value=False)
+@click.argument("run", default="last", shell_complete=completion.complete_runs)
+@click.option(
+    "--lost",
+    type=click.Choice(["rerun", "skip"]),
+    help="What to do with steps that were running when the run ended: run them again, or count "
+    "them as done. Default: ask.",
+)
+@click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="If a step that has been done is another one now, do again what was done from its task "
+    "on. Default: refuse, and show the difference.",
+)
+@click.option(
+    "-y", "--yes", is_flag=True, help="Answer yes to questions: of a protected stage, of batches."
+)
+@click.pass_context
+def resume(
+    ctx: click.Context,
+    directory: str | None,
+    run: str,
+    *,
+    lost: str | None,
+    accept_changes: bool,
+    yes: bool,
+) -> int:
+    """Go on with a run, on each host at the step where it ended there.
+
+    It is the same run: it keeps its ID, its release and its record. What has been done, and was
+    not rolled back, is not done again; results of those steps are known. A step that was running
+    when orch or the connection ended is lost: how far it came is not known, so you are asked.
+
+    \b
+      orch resume               the last run
+      orch resume 2026 --lost rerun
+    """
+    from orchestrator.commands.project import resolve_project_root
+    from orchestrator.commands.resume import ResumeRequest, open_resumable_run
+    from orchestrator.executor.progress import LostChoice
+    from orchestrator.journal.run_reader import find_run
+
+    root = resolve_project_root(directory)
+    recorded = find_run(root, os.environ, run)
+    events = open_resumable_run(recorded)
+    request = ResumeRequest(recorded, events, LostChoice(lost) if lost else None, accept_changes)
+    arguments = [*recorded.record.argv]
+    if yes:
+        arguments.insert(0, "--yes")
+    orch = ctx.find_root().command
+    with _working_folder(recorded.record.folder):
+        inner = orch.make_context("orch", arguments, obj=ctx.find_object(SecretMasker))
+        with inner:
+            inner.meta[options.RESUME_KEY] = request
+            return int(orch.invoke(inner) or ExitCode.OK)
+
+
+@contextmanager
+def _working_folder(folder: str) -> Iterator[None]:
+    """Work in the folder in which the run was started: its options can name files there."""
+    from orchestrator.commands.run_plan import working_folder
+
+    before = working_folder()
+    if not folder or folder == before:
+        yield
+        return
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        message = f"the folder in which the run was started cannot be used: {error.strerror}"
+        raise UsageError(Diagnostic(f"{message}: {folder}")) from None
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def resume_command(command_options: CommandOptions, run: str) -> str:
+    """Return the command line that resumes the run."""
+    directory = command_options.directory
+    return shlex.join(("orch", *(("-C", directory) if directory else ()), "resume", run))
+
+
+def prepare_resume(
+    context: ProjectContext,
+    plan: Plan,
+    command_options: CommandOptions,
+    request: ResumeRequest,
+    prompt: PromptCallback | None,
+) -> RunProgress | None:
+    """Return what the run has done, or None if nothing is left to do, which is said.
+
+    Raises DefinitionError if it has changed since, and UsageError if the user stops.
+    """
+    from orchestrator.commands.resume import (
+        RunRecordReader,
+        check_changes,
+        is_complete,
+        later_runs,
+        settle,
+    )
+    from orchestrator.commands.run_plan import make_transports
+
+    reader = RunRecordReader(request.run)
+    progress = reader.read()
+    check_changes(plan, context, request, reader)
+    if is_complete(plan, progress):
+        click.echo(f"run {request.run.run} is complete: nothing is left to do", err=True)
+        return None
+    later = list(later_runs(context.root, os.environ, request.run))
+    if later and not command_options.yes:
+        _confirm_later_runs([(each.run, each.record.tasks, hosts) for each, hosts in later])
+    mask = context.secrets.masker.mask_text
+
+    def warn(text: str) -> None:
+        click.echo(f"warning: {mask(text)}", err=True)
+
+    transports = make_transports(context, prompt, warn, command_options.ssh_config)
+    try:
+        ask = partial(_ask_about_lost, request.lost)
+        goes_on = settle(context, progress, transports, command_options.forks, ask)
+    finally:
+        transports.close()
+    if not goes_on:
+        raise UsageError(Diagnostic("stopped: the run is as it was before", None, ""))
+    return progress
+
+
+def _confirm_later_runs(
+    later: Sequence[tuple[str, Sequence[str], Sequence[str]]],
+) -> None:
+    from orchestrator.model.host_folding import fold_hostnames
+    from orchestrator.model.sanitize import to_one_line
+
+    for run, tasks, hosts in later[:3]:
+        text = f"later, run {run} ({' '.join(tasks)}) ran on {fold_hostnames(hosts)}"
+        click.echo(to_one_line(text), err=True)
+    if len(later) > 3:
+        click.echo(f"and {len(later) - 3} more runs", err=True)
+    if not sys.stdin.isatty():
+        message = "the same hosts were changed by a later run, and stdin is not a terminal"
+        raise UsageError(Diagnostic(message, None, "pass --yes to resume the run anyway"))
+    click.echo("resume anyway? [y/N] ", err=True, nl=False)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError(Diagnostic("declined: the run is as it was before"))
+
+
+def _ask_about_lost(answer_option: LostChoice | None, steps: Sequence[LostStep]) -> LostChoice:
+    """Return what to do with a lost step: as the option says, or the user. Raises UsageError."""
+    from orchestrator.executor.progress import LostChoice
+    from orchestrator.model.host_folding import fold_hostnames
+    from orchestrator.model.sanitize import to_one_line
+    from orchestrator.model.step_number import number_label
+
+    first = steps[0]
+    hosts = fold_hostnames(each.host for each in steps)
+    what = f"step {number_label(first.step.step)} of {first.task} on {hosts}"
+    app = f"{first.app}: " if first.app else ""
+    click.echo(to_one_line(f"{app}{what} was running when the run ended:"), err=True)
+    lines = first.step.text.splitlines()
+    for line in lines[:10]:
+        click.echo(f"  | {to_one_line(line)}", err=True)
+    if len(lines) > 10:
+        click.echo(f"  … {len(lines) - 10} more lines", err=True)
+    if answer_option is not None:
+        done = "is run again" if answer_option is LostChoice.RERUN else "counts as done"
+        click.echo(f"it {done} (--lost {answer_option.value})", err=True)
+        return answer_option
+    if not sys.stdin.isatty():
+        message = f"{app}{what} was running when the run ended: how far it came is not known"
+        hint = "pass --lost rerun to run it again, or --lost skip to count it as done"
+        raise UsageError(Diagnostic(message, None, hint))
+    while True:
+        question = "how far it came is not known: rerun it, skip it (as done) or quit? [r/s/q] "
+        click.echo(question, err=True, nl=False)
+        line = sys.stdin.readline()
+        answer = line.strip().lower()
+        if not line or answer in ("q", "quit"):
+            return LostChoice.STOP
+        if answer in ("r", "rerun"):
+            return LostChoice.RERUN
+        if answer in ("s", "skip"):
+            return LostChoice.SKIP

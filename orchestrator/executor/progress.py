@@ -1,0 +1,213 @@
+"""What a run has done before it ended, so that it can be resumed: by app, task, host and step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+from msgspec import Struct, field
+
+from orchestrator.model.event import SentStep
+from orchestrator.model.step_result import Status, StepResult
+from orchestrator.planner.plan import PlannedStep, ResumedAction
+
+if TYPE_CHECKING:
+    from orchestrator.planner.plan import AppPlan, PlannedTask
+
+LOST_BEFORE = "it was running when the run ended, and is skipped"
+"""The reason of a lost step that the user chose to skip."""
+HIDDEN_RESULT = "it was not stored, because it contains a secret"
+LOST_RESULT = "the step was lost, and skipped"
+"""Why the output of a step is not known any more."""
+
+ReplayObserver: TypeAlias = Callable[[PlannedStep, "ResumedAction | StepResult | None"], None]
+"""Is called with a step that is not done again, and what it would do now (None: not known)."""
+
+
+class LostStep(Struct, frozen=True):
+    """A step that was running when the run ended, and whose end is not known."""
+
+    app: str | None
+    number: int
+    task: str
+    host: str
+    step: SentStep
+
+
+class LostChoice(StrEnum):
+    """What to do with lost steps; ``stop``: nothing, the run does not go on."""
+
+    RERUN = "rerun"
+    SKIP = "skip"
+    STOP = "stop"
+
+
+AskAboutLost: TypeAlias = "Callable[[Sequence[LostStep]], LostChoice]"
+"""Decides what happens with a step that was lost on some hosts."""
+
+
+class ReplayEndError(Exception):
+    """The first step that has not been done yet is reached."""
+
+
+class EndedStep(Struct, frozen=True):
+    """A step that has ended without a failure, or with one that is ignored.
+
+    ``missing_output`` says why its output is not known, or is ''. ``digest`` identifies its
+    content, '' if nothing was sent.
+    """
+
+    name: str
+    result: StepResult
+    missing_output: str = ""
+    digest: str = ""
+
+
+class SentPipeline(Struct, frozen=True):
+    """Steps that were sent to a host and did not end, in order; each may have begun.
+
+    ``target``, ``user``, ``session`` and ``shell_pid`` are the session's. ``time`` is the last sign
+    of it, in seconds since the epoch; ``is_cut``: its connection was found to be cut then.
+    """
+
+    target: str
+    user: str
+    session: str
+    steps: tuple[SentStep, ...]
+    time: float
+    shell_pid: int = 0
+    is_cut: bool = False
+
+
+class HostProgress(Struct):
+    """What one task has done on one host.
+
+    - ``ended``: the steps that ended, by number, in the order in which they did.
+    - ``in_flight``: what was sent last and did not end, if anything.
+    - ``lost``: the steps of it that began and whose end is not known; known after the host has
+      been asked.
+    - ``skipped_steps``: the lost steps that are not to be run again.
+    - ``is_complete``: all steps of the task have ended.
+    - ``ended_before_failure``: how many of ``ended`` ended before a step failed, if one did; the
+      others are `always` steps.
+    - ``is_over``: a step is run that was not done before, so that nothing that was recorded for
+      later steps counts any more.
+    """
+
+    ended: dict[int, EndedStep] = field(default_factory=dict)
+    in_flight: SentPipeline | None = None
+    lost: tuple[SentStep, ...] = ()
+    skipped_steps: frozenset[int] = frozenset()
+    is_complete: bool = False
+    ended_before_failure: int | None = None
+    is_over: bool = False
+
+    def ended_step(self, step: PlannedStep) -> EndedStep | None:
+        """Return how the step ended, or None if it has to be run.
+
+        A step that changes nothing is run again if its output is needed and not known.
+        """
+        if self.is_over:
+            return None
+        ended = self.ended.get(step.number)
+        if ended is not None and ended.missing_output and step.readonly:
+            return None
+        return ended
+
+    def note_run(self, step: PlannedStep) -> None:
+        """Record that a step is run; results of later ones do not count from now on."""
+        if step.number not in self.ended:
+            self.is_over = True
+
+
+class TaskProgress(Struct):
+    """What one planned task has done: ``task`` is its name; ``skipped`` by the user."""
+
+    task: str
+    hosts: dict[str, HostProgress] = field(default_factory=dict)
+    is_skipped: bool = False
+
+
+class RunProgress(Struct):
+    """What a run has done: the progress of each task that was started, by app and number.
+
+    ``unfinished_rollbacks`` are the apps, hosts and pipelines of rollbacks that did not end.
+    ``redone_from``: see RunStarted.
+    """
+
+    tasks: dict[tuple[str | None, int], TaskProgress] = field(default_factory=dict)
+    redone_from: dict[str, int] = field(default_factory=dict)
+    unfinished_rollbacks: tuple[tuple[str | None, str, SentPipeline], ...] = ()
+
+    def of_task(self, app: str | None, number: int) -> TaskProgress | None:
+        """Return the progress of a planned task, or None if it was not started."""
+        return self.tasks.get((app, number))
+
+    def of_host(self, app: str | None, number: int, host: str) -> HostProgress | None:
+        """Return the progress of a planned task on a host, or None."""
+        task = self.tasks.get((app, number))
+        return task.hosts.get(host) if task else None
+
+    def is_complete(self, app: str | None, number: int, task: PlannedTask) -> bool:
+        """Return True if nothing of the planned task is left to do."""
+        if task.is_commit or not task.hosts:
+            return True
+        progress = self.of_task(app, number)
+        if progress is None:
+            return False
+        done = [
+            host.host in progress.hosts and progress.hosts[host.host].is_complete
+            for host in task.hosts
+        ]
+        return progress.is_skipped or (any(done) if task.any_host else all(done))
+
+    def hosts_with_work(self, app_plan: AppPlan) -> set[str]:
+        """Return the hosts on which something of the app's tasks is left to do."""
+        found: set[str] = set()
+        for number, task in enumerate(app_plan.planned_tasks, start=1):
+            if self.is_complete(app_plan.app, number, task):
+                continue
+            progress = self.of_task(app_plan.app, number)
+            for host in task.hosts:
+                own = progress.hosts.get(host.host) if progress else None
+                if own is None or not own.is_complete:
+                    found.add(host.host)
+        return found
+
+    def in_flight(self) -> Iterator[tuple[str | None, int, str, HostProgress]]:
+        """Yield app, number, host and progress of each host with steps whose end is not known."""
+        for (app, number), task in self.tasks.items():
+            for host, progress in task.hosts.items():
+                if progress.in_flight is not None:
+                    yield app, number, host, progress
+
+    def drop_from(self, app: str | None, number: int) -> None:
+        """Forget what the app has done from this task on."""
+        for key in [key for key in self.tasks if key[0] == app and key[1] >= number]:
+            del self.tasks[key]
+
+
+def lost_steps(pipeline: SentPipeline, note: tuple[int, int] | None) -> tuple[SentStep, ...]:
+    """Return the steps of the pipeline that began.
+
+    ``note`` is the host's: the last step that began and the last one that ended; 0 stands for none.
+    Without it, each of them may have begun.
+    """
+    if note is None:
+        return pipeline.steps
+    began, _ended = note
+    numbers = [step.step for step in pipeline.steps]
+    if began not in numbers:
+        return ()
+    return pipeline.steps[: numbers.index(began) + 1]
+
+
+def ends_well(result: StepResult) -> bool:
+    """Return True if the step need not be run again."""
+    return not result.status.is_failure or result.ignored
+
+
+def is_lost(result: StepResult) -> bool:
+    """Return True if it is not known how far the step came."""
+    return result.status in (Status.LOST, Status.CANCELLED)

@@ -1,0 +1,365 @@
+"""`orch resume`: a run goes on at the step where it ended on each host."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.flow.test_killed_run import kill_orch, read_lines
+from tests.projects import OrchProject
+from tests.sshd import wait_until
+
+SECRET_STAGE = "connect: {transport: sandbox}\nvars: {word: !secret {env: WORD}}\n"
+
+
+@pytest.fixture
+def site(project: OrchProject) -> OrchProject:
+    """Create a stage of two hosts; a step fails on a host until its file `ok` exists."""
+    return project.add_sandbox_stage("a1", "a2").write(
+        {
+            "tasks/site.yml": """
+                steps:
+                  - run: echo one >> ~/log; echo {{ run.release }}
+                    register: told
+                  - set: {word: "{{ told.stdout }}"}
+                  - run: echo "two {{ word }}" >> ~/log
+                    notify: h
+                  - run: test -e ~/ok; echo three >> ~/log
+                handlers:
+                  h: [{run: echo handled >> ~/log}]
+            """
+        }
+    )
+
+
+def home(site: OrchProject, host: str) -> Path:
+    return site.root / ".orch/sandbox/dev" / host
+
+
+def log(site: OrchProject, host: str) -> list[str]:
+    return (home(site, host) / "log").read_text().split()
+
+
+def wait_until_both(site: OrchProject, name: str) -> None:
+    """Wait until both hosts have a file of this name."""
+    paths = [home(site, host) / name for host in ("a1", "a2")]
+    wait_until(lambda: all(path.exists() for path in paths), f"{name} on both hosts")
+
+
+def repair(site: OrchProject, *hosts: str) -> None:
+    for host in hosts:
+        home(site, host).mkdir(parents=True, exist_ok=True)
+        (home(site, host) / "ok").touch()
+
+
+def run_record(site: OrchProject) -> dict[str, object]:
+    (path,) = site.root.glob(".orch/runs/*/run.json")
+    found: dict[str, object] = json.loads(path.read_text())
+    return found
+
+
+def test_only_what_is_missing_is_done_and_only_where_it_is(site: OrchProject) -> None:
+    repair(site, "a1")
+    first = site.orch("-s", "dev", "run", "site")
+    run = str(run_record(site)["run"])
+    assert (first.code, first.out.splitlines()[-1]) == (1, f"to resume: orch resume {run}")
+    repair(site, "a2")
+    again = site.orch("resume")
+    assert again.code == 0, again.err
+    words = ["one", "two", run[:14], "three", "handled"]
+    assert (log(site, "a1"), log(site, "a2")) == (words, words)
+    (path,) = site.root.glob(".orch/runs/*/events.jsonl")
+    events = [json.loads(line) for line in path.read_text().splitlines() if line]
+    again = next(n for n, each in enumerate(events) if each.get("resumed"))
+    second = events[again:]
+    assert {each["host"] for each in second if "host" in each} == {"a2"}
+    history = json.loads(site.orch("history", "--json").out)
+    assert [(each["run"], each["state"]) for each in history] == [(run, "ok")]
+    done = site.orch("resume")
+    assert (done.code, "is complete: nothing is left to do" in done.err) == (0, True)
+
+
+def test_what_has_changed_since_is_refused_and_shown_or_done_again(site: OrchProject) -> None:
+    assert site.orch("-s", "dev", "run", "site").code == 1
+    repair(site, "a1", "a2")
+    path = site.root / "tasks/site.yml"
+    path.write_text(path.read_text().replace("two {{ word }}", "TWO {{ word }}"))
+    refused = site.orch("resume")
+    assert refused.code == 3
+    assert "step 3 'echo \"TWO {{ word }}\" >> ~/log' of site on a[1-2] has changed" in refused.err
+    assert '-echo "two ' in refused.err and '+echo "TWO ' in refused.err
+    assert "tasks/site.yml:6:" in refused.err and "--accept-changes" in refused.err
+    assert len(log(site, "a1")) == 3
+    assert site.orch("resume", "--accept-changes").code == 0
+    assert [word for word in log(site, "a1") if not word.isdigit()] == [
+        *("one", "two", "one", "TWO", "three", "handled")
+    ]
+
+
+def test_the_content_of_a_file_that_was_copied_counts(site: OrchProject) -> None:
+    site.write(
+        {
+            "tasks/site.yml": "steps: [{copy: {path: ~/x, src: x}}, {run: test -e ~/ok}]\n",
+            "tasks/x": "one\n",
+        }
+    )
+    assert site.orch("-s", "dev", "run", "site").code == 1
+    (site.root / "tasks/x").write_text("two\n")
+    refused = site.orch("resume")
+    assert (refused.code, "step 1 'copy ~/x' of site" in refused.err) == (3, True), refused.err
+    (site.root / "tasks/x").write_text("one\n")
+    repair(site, "a1", "a2")
+    assert site.orch("resume").code == 0
+
+
+def test_a_host_that_the_stage_no_longer_has_is_named(site: OrchProject) -> None:
+    assert site.orch("-s", "dev", "run", "site").code == 1
+    (site.root / "inventories/dev/hosts/a2.yml").unlink()
+    refused = site.orch("resume")
+    assert (refused.code, "these hosts any more: a2" in refused.err) == (3, True), refused.err
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (("run", "site", "--check"), "was a check, which changes nothing"),
+        (("facts", "a1"), "cannot be resumed"),
+        (("exec", "--stdin", "--", "cat; false"), "cannot be resumed"),
+    ],
+)
+def test_what_cannot_be_resumed_says_why(
+    site: OrchProject, args: tuple[str, ...], reason: str
+) -> None:
+    done = site.orch("-s", "dev", *args)
+    assert "to resume" not in done.out
+    refused = site.orch("resume")
+    assert (refused.code, reason in refused.err) == (2, True), refused.err
+
+
+def test_a_later_run_on_the_same_hosts_is_asked_about(site: OrchProject) -> None:
+    first = site.orch("-s", "dev", "run", "site")
+    assert first.code == 1
+    repair(site, "a1", "a2")
+    run = first.out.split()[-1]
+    assert site.orch("-s", "dev", "exec", "--readonly", "-l", "a2", "--", "true").code == 0
+    assert site.orch("-s", "dev", "exec", "-l", "a2", "--", "true").code == 0
+    refused = site.orch("resume", run)
+    assert refused.code == 2
+    assert refused.err.count(" ran on a2") == 1
+    assert "pass --yes" in refused.err
+    assert site.orch("resume", run, "--yes").code == 0
+
+
+def test_an_output_with_a_secret_is_not_stored(site: OrchProject) -> None:
+    steps = """
+        steps:
+          - run: echo {{ word }}; echo read >> ~/log
+            register: shown
+            readonly: true
+          - run: echo {{ word }}
+            register: made
+          - run: test -e ~/ok
+          - run: test {{ shown.stdout }} = {{ word }}; echo seen >> ~/log
+          - run: test {{ made.stdout }} = {{ word }}
+            when: word == 'other'
+    """
+    site.write({"tasks/site.yml": steps, "inventories/dev/stage.yml": SECRET_STAGE})
+    assert site.orch("-s", "dev", "run", "site", "-l", "a1", WORD="tell-nobody").code == 1
+    for path in site.root.glob(".orch/runs/*/*"):
+        assert "tell-nobody" not in path.read_text()
+    repair(site, "a1")
+    again = site.orch("resume", WORD="tell-nobody")
+    assert again.code == 0, again.err
+    assert log(site, "a1") == ["read", "read", "seen"]
+
+
+def test_a_needed_output_that_is_not_stored_is_an_error_that_says_so(site: OrchProject) -> None:
+    steps = """
+        steps:
+          - run: echo {{ word }}
+            register: made
+          - run: test -e ~/ok
+          - run: test {{ made.stdout }} = {{ word }}
+    """
+    site.write({"tasks/site.yml": steps, "inventories/dev/stage.yml": SECRET_STAGE})
+    assert site.orch("-s", "dev", "run", "site", "-l", "a1", WORD="tell-nobody").code == 1
+    repair(site, "a1")
+    again = site.orch("resume", WORD="tell-nobody")
+    assert again.code == 1
+    assert "it was not stored, because it contains a secret" in again.out + again.err
+
+
+def test_always_steps_that_followed_a_failure_run_again(site: OrchProject) -> None:
+    site.write(
+        {
+            "tasks/site.yml": """
+                steps:
+                  - block:
+                      - run: echo open >> ~/log
+                      - run: test -e ~/ok; echo used >> ~/log
+                    always:
+                      - run: echo closed >> ~/log
+            """
+        }
+    )
+    assert site.orch("-s", "dev", "run", "site", "-l", "a1").code == 1
+    repair(site, "a1")
+    assert site.orch("resume").code == 0
+    assert log(site, "a1") == ["open", "closed", "used", "closed"]
+
+
+def test_a_rescued_failure_stays_rescued(site: OrchProject) -> None:
+    site.write(
+        {
+            "tasks/site.yml": """
+                steps:
+                  - block: [{run: echo tried >> ~/log; exit 3, register: tried}]
+                    rescue: [{run: echo rescued >> ~/log}]
+                  - run: "false"
+                    ignore_errors: true
+                  - run: test -e ~/ok
+                  - run: echo {{ tried.exit_status }} >> ~/log
+                    when: tried.failed
+            """
+        }
+    )
+    assert site.orch("-s", "dev", "run", "site", "-l", "a1").code == 1
+    repair(site, "a1")
+    assert site.orch("resume").code == 0
+    assert log(site, "a1") == ["tried", "rescued", "3"]
+
+
+def test_a_task_that_was_rolled_back_is_not_done(site: OrchProject) -> None:
+    site.write(
+        {
+            "tasks/up.yml": """
+                steps: [{run: echo up >> ~/log}]
+                rollback: [{run: echo down >> ~/log}]
+            """,
+            "tasks/then.yml": "steps: [{run: test -e ~/ok; echo then >> ~/log}]\n",
+        }
+    )
+    assert site.orch("-s", "dev", "run", "up", "then").code == 1
+    assert log(site, "a1") == ["up", "down"]
+    repair(site, "a1", "a2")
+    assert site.orch("resume").code == 0
+    assert log(site, "a1") == ["up", "down", "up", "then"]
+
+
+def test_a_rollback_after_the_resume_covers_what_was_begun_before(site: OrchProject) -> None:
+    site.write(
+        {
+            "tasks/up.yml": """
+                steps: [{run: echo up >> ~/log}]
+                rollback: [{run: echo down >> ~/log}]
+            """,
+            "tasks/slow.yml": "steps:\n- run: test -e ~/ok || { touch ~/begun; sleep 600; }\n",
+            "tasks/bad.yml": "steps: [{run: exit 3}]\n",
+        }
+    )
+    with site.start_orch("-s", "dev", "run", "up", "slow", "bad", "--json") as process:
+        wait_until_both(site, "begun")
+        kill_orch(process)
+    repair(site, "a1", "a2")
+    assert site.orch("resume", "--lost", "rerun").code == 1
+    assert log(site, "a1") == ["up", "down"]
+
+
+@pytest.fixture
+def killed(site: OrchProject) -> OrchProject:
+    """Kill a run while its second step sleeps, on both hosts."""
+    site.write(
+        {
+            "tasks/site.yml": """
+                steps:
+                  - run: echo one >> ~/log
+                  - run: test -e ~/ok || { touch ~/begun; sleep 600; }; echo two >> ~/log
+                    notify: h
+                    register: two
+                  - run: echo three >> ~/log
+                    when: two.changed
+                handlers:
+                  h: [{run: echo handled >> ~/log}]
+            """
+        }
+    )
+    with site.start_orch("-s", "dev", "run", "site", "--json") as process:
+        wait_until_both(site, "begun")
+        kill_orch(process)
+    repair(site, "a1", "a2")
+    return site
+
+
+def test_a_lost_step_is_never_guessed(killed: OrchProject) -> None:
+    before = run_record(killed)
+    asked = killed.orch("resume")
+    assert asked.code == 2
+    assert "step 2 of site on a[1-2] was running when the run ended" in asked.err
+    assert "| test -e ~/ok || { touch ~/begun; sleep 600; }; echo two >> ~/log" in asked.err
+    assert "--lost rerun" in asked.err and "--lost skip" in asked.err
+    assert run_record(killed) == before
+
+
+def test_a_lost_step_runs_again(killed: OrchProject) -> None:
+    done = killed.orch("resume", "--lost", "rerun")
+    assert done.code == 0, done.err
+    assert log(killed, "a1") == ["one", "two", "three", "handled"]
+
+
+def test_a_lost_step_that_is_skipped_counts_as_changed(killed: OrchProject) -> None:
+    done = killed.orch("resume", "--lost", "skip")
+    assert done.code == 0, done.err
+    assert log(killed, "a1") == ["one", "three", "handled"]
+    shown = killed.orch("show")
+    assert "it was running when the run ended, and is skipped" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("typed", "left"),
+    [("r\n", ["one", "two", "three", "handled"]), ("x\ns\n", ["one", "three", "handled"])],
+)
+def test_on_a_terminal_the_question_is_asked(
+    killed: OrchProject, typed: str, left: list[str]
+) -> None:
+    done = killed.orch_on_terminal("resume", typed=typed)
+    assert done.code == 0, done.err
+    assert log(killed, "a2") == left
+
+
+def test_quitting_leaves_the_run_as_it_was(killed: OrchProject) -> None:
+    before = run_record(killed)
+    done = killed.orch_on_terminal("resume", typed="q\n")
+    assert (done.code, run_record(killed)) == (2, before)
+
+
+def test_after_ctrl_c_the_last_line_resumes_the_run(site: OrchProject) -> None:
+    site.write(
+        {
+            "tasks/site.yml": """
+        steps:
+          - run: echo one >> ~/log
+          - run: test -e ~/ok || { touch ~/begun; sleep 600; }; echo two >> ~/log
+          - run: echo three >> ~/log
+    """
+        }
+    )
+    with site.start_orch("-s", "dev", "run", "site") as process:
+        wait_until_both(site, "begun")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out.splitlines()[-1].startswith("to resume: orch resume 2")
+    repair(site, "a1", "a2")
+    assert site.orch("resume", "--lost", "rerun").code == 0
+    assert log(site, "a1")[-3:] == ["one", "two", "three"]
+
+
+def test_a_run_in_progress_is_refused(site: OrchProject) -> None:
+    site.write({"tasks/site.yml": "steps: [{run: sleep 600}]\n"})
+    with site.start_orch("-s", "dev", "run", "site", "--json") as process:
+        read_lines(process, lambda lines: sum("step_started" in line for line in lines) == 1)
+        refused = site.orch("resume")
+        assert (refused.code, "is in progress" in refused.err) == (2, True), refused.err

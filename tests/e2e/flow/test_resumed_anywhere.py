@@ -1,0 +1,185 @@
+"""A run that is stopped after any event, and resumed, does each step once."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.projects import OrchProject
+from tests.sshd import SshdServer
+from tests.support.stopped_at_event import PAUSED
+
+HOSTS = {"a1": "127.4.1.1", "a2": "127.4.1.2", "a3": "127.4.1.3"}
+EVERY_HOST = ("first.1", "first.3", "first.handler", "rolling.1", "rolling.2", "last.1", "last.2")
+ONCE = ("once.1", "once.3")
+TASKS = {
+    "tasks/site.yml": """
+        tasks:
+          - first
+          - shared: {}
+            once: true
+          - rolling: {}
+            batch: 2
+          - commit
+          - last
+    """,
+    "tasks/first.yml": """
+        steps:
+          - run: echo first.1 >> {{ out }}/{{ host.name }}; echo from-{{ host.name }}
+            register: told
+          - set: {word: "{{ told.stdout }}!"}
+          - run: echo first.3 >> {{ out }}/{{ host.name }}
+            notify: h
+          - run: test {{ word }} = from-{{ host.name }}!
+            readonly: true
+        handlers:
+          h: [{run: "echo first.handler >> {{ out }}/{{ host.name }}"}]
+    """,
+    "tasks/shared.yml": """
+        steps:
+          - run: echo once.1 >> {{ out }}/{{ host.name }}; echo shared
+            register: shared
+          - run: test {{ shared.stdout }} = shared
+            readonly: true
+          - run: echo once.3 >> {{ out }}/{{ host.name }}
+            when: shared.changed
+          - run: "true"
+            readonly: true
+    """,
+    "tasks/rolling.yml": """
+        steps:
+          - run: echo rolling.1 >> {{ out }}/{{ host.name }}; echo x
+            register: mark
+          - run: echo rolling.2 >> {{ out }}/{{ host.name }}
+            when: mark.stdout == 'x'
+          - run: test {{ shared.stdout }} = shared
+            readonly: true
+          - run: echo rolling.never >> {{ out }}/{{ host.name }}
+            when: not mark.changed
+        rollback:
+          - run: echo rolled.back >> {{ out }}/{{ host.name }}
+    """,
+    "tasks/last.yml": """
+        steps:
+          - run: "true"
+            readonly: true
+          - run: echo last.1 >> {{ out }}/{{ host.name }}
+            register: end
+          - run: test {{ told.stdout }} = from-{{ host.name }}
+            readonly: true
+          - run: echo last.2 >> {{ out }}/{{ host.name }}
+            when: end.changed
+    """,
+}
+
+
+@pytest.fixture
+def site(project: OrchProject, sshd: SshdServer, tmp_path: Path) -> OrchProject:
+    """Create three hosts and a playbook whose steps leave a line each."""
+    (tmp_path / "out").mkdir()
+    return project.add_sshd_stage(sshd, HOSTS).write(TASKS)
+
+
+def run_stopped(site: OrchProject, sshd: SshdServer, action: str, number: int) -> bool:
+    """Run the playbook and stop it after this event; return False if it ended before.
+
+    `cut` ends the connections of all hosts.
+    """
+    what = "pause" if action == "cut" else action
+    command = [sys.executable, "-m", "tests.support.stopped_at_event", what, str(number)]
+    command += ["-C", str(site.root), "-s", "real", "run", "site", "-e", f"out={out_folder(site)}"]
+    process = subprocess.Popen(
+        command,
+        env=site.environ({}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr is not None and process.stdin is not None
+        errors = ""
+        for line in process.stderr:
+            errors += line
+            if line == PAUSED:
+                for pid in sshd.session_processes():
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                process.stdin.write("\n")
+                process.stdin.flush()
+        code = process.wait(120)
+    assert code in (0, 1, 4, 130, -signal.SIGKILL), errors
+    return code != 0
+
+
+def out_folder(site: OrchProject) -> Path:
+    return site.root.parent / "out"
+
+
+def lines_left(site: OrchProject) -> Counter[tuple[str, str]]:
+    """Return how often each line was left, by host."""
+    found: Counter[tuple[str, str]] = Counter()
+    for path in out_folder(site).iterdir():
+        found.update((path.name, line) for line in path.read_text().splitlines())
+        path.unlink()
+    return found
+
+
+def lost_lines(errors: str) -> set[str]:
+    """Return what the steps leave that a resumed run runs again because they were lost."""
+    return set(re.findall(r"\| echo (\S+) >>", errors))
+
+
+def check_resumed(site: OrchProject, number: int) -> None:
+    done = site.orch("resume", "--lost", "rerun")
+    assert done.code == 0, (number, done.out, done.err)
+    found, lost = lines_left(site), lost_lines(done.err)
+    wanted = {(host, line) for host in HOSTS for line in EVERY_HOST} | {("a1", o) for o in ONCE}
+    assert found.keys() == wanted, (number, found.keys() ^ wanted, done.err)
+    repeated = {line for (_, line), count in found.items() if count > 1}
+    assert repeated <= lost, (number, repeated, lost, done.out, done.err)
+    again = site.orch("resume")
+    assert (again.code, "is complete" in again.err) == (0, True), (number, again.err)
+    assert not lines_left(site)
+
+
+SAMPLE = [("kill", 12), ("kill", 40), ("kill", 65), ("interrupt", 30), ("cut", 50)]
+
+
+@pytest.mark.parametrize(("action", "number"), SAMPLE)
+def test_stopped_after_an_event_a_run_is_resumed(
+    site: OrchProject, sshd: SshdServer, action: str, number: int
+) -> None:
+    if action != "kill":
+        forget_rollback(site)
+    assert run_stopped(site, sshd, action, number)
+    check_resumed(site, number)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(1, 11))
+@pytest.mark.parametrize("action", ["kill", "interrupt", "cut"])
+def test_stopped_after_any_event_a_run_is_resumed(
+    site: OrchProject, sshd: SshdServer, action: str, first: int
+) -> None:
+    if action != "kill":
+        forget_rollback(site)
+    number = first
+    while run_stopped(site, sshd, action, number):
+        check_resumed(site, number)
+        number += 10
+    assert number > 60
+
+
+def forget_rollback(site: OrchProject) -> None:
+    """Remove the rollback, which orch would run: what it undoes is done again, and so twice."""
+    path = site.root / "tasks/rolling.yml"
+    path.write_text(path.read_text().partition("rollback:")[0])
