@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from orchestrator import playbook
@@ -43,6 +44,12 @@ ODD_NAMES = [
     "~",
 ]
 """Names that break wrong quoting."""
+_OF_EACH_KIND = ("it's", "$(id)", "a\nb", "-n", "*", "back\\slash")
+ODD_NAME_CASES = [
+    name if name in _OF_EACH_KIND else pytest.param(name, marks=pytest.mark.long)
+    for name in ODD_NAMES
+]
+"""Parameters: in the short run a name of each kind, where every name takes runs of its own."""
 
 
 @dataclass

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
+from zlib import crc32
 
 import pytest
 from msgspec.structs import replace
@@ -131,7 +132,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "connection" in metafunc.fixturenames:
         other = conformance_hosts(metafunc.config)
         rounds = other.rounds if other else getattr(metafunc.module, "ROUNDS", ROUNDS)
-        metafunc.parametrize("connection", rounds, ids="-".join, indirect=True)
+        marked = rounds if other else [*marked_rounds(rounds, metafunc.function.__name__)]
+        metafunc.parametrize("connection", marked, ids="-".join, indirect=True)
+
+
+def marked_rounds(rounds: Sequence[tuple[str, str]], test: str) -> Iterator[object]:
+    """Yield the rounds; of the transports after the first, those of all shells but one are long.
+
+    What shells differ in, they do over the first one (local) as well. Which shell is kept differs
+    by test and transport.
+    """
+    first = rounds[0][0]
+    for transport, shell in rounds:
+        shells = [other for name, other in rounds if name == transport]
+        kept = shells[crc32(f"{test} {transport}".encode()) % len(shells)]
+        is_long = transport != first and shell != kept
+        yield pytest.param((transport, shell), marks=[pytest.mark.long] if is_long else [])
 
 
 @pytest.fixture

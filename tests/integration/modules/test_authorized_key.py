@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.projects import OrchProject, OrchResult
-from tests.support.machine import ODD_NAMES, ShellMachine, result_message
+from tests.support.machine import ODD_NAME_CASES, ShellMachine, result_message
 from tests.support.private_copy import run_in_copy
 
 A = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnn ann@x"
@@ -93,7 +93,7 @@ def test_a_mode_that_is_too_wide_is_mended(machine: ShellMachine) -> None:
     assert file.read_text() == f"{A}\n"
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("name", ODD_NAME_CASES)
 def test_the_file_may_have_any_name_and_no_folder(machine: ShellMachine, name: str) -> None:
     file = machine.root / name / name
     machine.check_then_run(key_step(B, path=str(file)), "changed")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.host_tools import leave_only
-from tests.support.machine import ODD_NAMES, ShellMachine
+from tests.support.machine import ODD_NAME_CASES, ShellMachine
 from tests.support.web_server import WebAnswer, WebServer, serve_web
 
 BODY = b"one\0two\xff\nthree"
@@ -115,7 +115,7 @@ def test_force_fetches_what_is_not_there(fetching: ShellMachine, web: WebServer)
     assert path.read_bytes() == BODY
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("name", ODD_NAME_CASES)
 def test_any_name_is_written(machine: ShellMachine, web: WebServer, name: str) -> None:
     path = machine.root / name
     machine.check_then_run({"get_url": {"url": web.url("/file"), "path": str(path)}}, "changed")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.machine import ODD_NAMES, ShellMachine, result_message
+from tests.support.machine import ODD_NAME_CASES, ShellMachine, result_message
 
 WHO = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "protocol.file.allow=always"]
 
@@ -121,7 +121,7 @@ def test_with_equal_commits_nothing_is_fetched(
         assert "ls-remote" not in log.read_text()
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("name", ODD_NAME_CASES)
 def test_any_names_will_do(machine: ShellMachine, repo: Path, name: str) -> None:
     at = repo.parent / name
     repo.rename(at)

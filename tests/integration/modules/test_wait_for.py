@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.host_tools import leave_only
-from tests.support.machine import ODD_NAMES, ShellMachine, result_message
+from tests.support.machine import ODD_NAME_CASES, ShellMachine, result_message
 
 TOOLS = ["perl", "python3", "bash", "bash alone", "nc", "busybox nc", "curl"]
 
@@ -100,7 +100,7 @@ def test_a_host_that_cannot_connect_says_so_at_once(machine: ShellMachine) -> No
     assert "this host has no perl, python3, bash, nc or curl" in outcome.stderr.text
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("name", ODD_NAME_CASES)
 def test_paths_are_seen(machine: ShellMachine, name: str) -> None:
     path = machine.root / name
     machine.check_then_run(wait_for_step(path=str(path), state="absent"), "ok")

@@ -49,8 +49,16 @@ def start(scene: str, hosts: int, folder: Path, width: int, height: int = 24) ->
     return TmuxTerminal(folder / "s", width, height, [*command, str(folder / "go")])
 
 
-@pytest.mark.parametrize("width", [40, 80, 120])
-@pytest.mark.parametrize("hosts", [1, 20, 300])
+@pytest.mark.parametrize(
+    ("hosts", "width"),
+    [
+        *((1, 40), (20, 80), (300, 120)),
+        *(
+            pytest.param(hosts, width, marks=pytest.mark.long)
+            for hosts, width in [(1, 80), (1, 120), (20, 40), (20, 120), (300, 40), (300, 80)]
+        ),
+    ],
+)
 def test_the_screens_of_a_deploy(tmp_path: Path, hosts: int, width: int) -> None:
     terminal = start("deploy", hosts, tmp_path, width)
     try:
