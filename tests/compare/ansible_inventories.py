@@ -27,7 +27,13 @@ from orchestrator.model.host import Stage
 from orchestrator.model.marked_value import MarkedValue
 from orchestrator.model.secret import Secret
 
-_ADDED_BY_ANSIBLE = frozenset(("ansible_facts", "ansible_local"))
+_HIDDEN_BY_ANSIBLE = frozenset(
+    (
+        *("ansible_facts", "ansible_local", "inventory_hostname", "inventory_hostname_short"),
+        *("inventory_file", "inventory_dir", "groups", "group_names", "omit", "playbook_dir"),
+    )
+)
+"""Variables that ``ansible-inventory`` does not print, also if an inventory sets them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,20 +43,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--times", action="store_true", help="show the seconds of both")
     parser.add_argument("inventories", nargs="+", type=Path)
     options = parser.parse_args(arguments)
-    different = 0
+    counts = {"equal": 0, "refused by both": 0, "different": 0}
     for path in options.inventories:
         began = time.process_time()
         ours = read_with_orch(path)
         seconds = time.process_time() - began
         theirs = read_with_ansible(path, options.ansible)
         found = list(differences(ours, theirs))
-        different += bool(found)
+        kind = "refused by both" if isinstance(ours, str) and isinstance(theirs, str) else "equal"
+        kind = "different" if found else kind
+        counts[kind] += 1
         shown = f" ({seconds:.3f} s)" if options.times else ""
-        print(f"{'different' if found else 'equal'} {path}{shown}", flush=True)
+        print(f"{kind}: {path}{shown}", flush=True)
         for line in found[:10]:
             print(f"    {line[:300]}")
-    print(f"{len(options.inventories) - different} equal, {different} different")
-    return 1 if different else 0
+    print(", ".join(f"{number} {kind}" for kind, number in counts.items()))
+    return 1 if counts["different"] else 0
 
 
 def read_with_orch(path: Path) -> dict[str, object] | str:
@@ -70,7 +78,11 @@ def _groups(stage: Stage) -> dict[str, list[str]]:
 def _variables(stage: Stage) -> dict[str, dict[str, object]]:
     merger = VariableMerger()
     return {
-        name: {str(key): _plain(value) for key, value in merger.values_of(host).items()}
+        name: {
+            str(key): _plain(value)
+            for key, value in merger.values_of(host).items()
+            if key not in _HIDDEN_BY_ANSIBLE
+        }
         for name, host in stage.hosts.items()
     }
 
@@ -110,7 +122,7 @@ def read_with_ansible(path: Path, program: str) -> dict[str, object] | str:
             host: {
                 name: _comparable(value)
                 for name, value in variables.get(host, {}).items()
-                if name not in _ADDED_BY_ANSIBLE
+                if name not in _HIDDEN_BY_ANSIBLE
             }
             for host in hosts
         },
