@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from orchestrator.errors import DefinitionError, Diagnostic
+from orchestrator.errors import DefinitionError, Diagnostic, OrchError
 from orchestrator.inventory.ansible.connection_variables import (
     PASSWORD_SETTINGS,
     SETTING_OF_VARIABLE,
@@ -19,6 +20,7 @@ from orchestrator.model.host import ConnectionOptions, Host, InventoryPassword, 
 from orchestrator.model.marked_value import MarkedValue
 from orchestrator.model.secret import SecretResolver
 from orchestrator.planner.host_scope import HostScope
+from orchestrator.planner.plan import Plan
 from orchestrator.planner.request import PlanRequest, ScopeFactory
 from orchestrator.planner.template_objects import run_view
 from orchestrator.templating import ResultPending
@@ -49,6 +51,32 @@ def check_connections(hosts: tuple[Host, ...]) -> None:
     invalid = dict.fromkeys(each for host in hosts if (each := host.connect.invalid) is not None)
     if invalid:
         raise DefinitionError(*invalid)
+
+
+def decrypt_passwords(hosts: Iterable[Host], plan: Plan) -> None:
+    """Decrypt the passwords that the run may need, so that their vault's is asked for before it.
+
+    An error is left for the host that needs the password.
+    """
+    hosts = [host for host in hosts if host.written_connect]
+    if not hosts:
+        return
+    becoming = {
+        host_plan.host
+        for app_plan in plan.app_plans
+        for planned_task in app_plan.planned_tasks
+        for host_plan in planned_task.hosts
+        if any(step.user for step in host_plan.steps)
+    }
+    for host in hosts:
+        for setting, password in (
+            ("password", host.connect.password),
+            ("become_password", host.connect.become_password),
+        ):
+            is_needed = setting == "password" or host.name in becoming
+            if password is not None and setting in host.written_connect and is_needed:
+                with suppress(OrchError):
+                    password.find()
 
 
 def _is_locked(host: Host) -> bool:

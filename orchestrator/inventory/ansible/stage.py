@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.errors import DiagnosticCollector
 from orchestrator.inventory.ansible.connection_variables import (
     PASSWORD_SETTINGS,
+    SETTING_OF_VARIABLE,
     connect_settings,
     connection_notes,
     connection_options,
@@ -157,7 +159,7 @@ class AnsibleStageBuilder:
     ) -> VariableLayer:
         self.connection_notes += connection_notes(variables)
         self.notes += _name_notes(variables)
-        values = cast(Values, variables)
+        values = cast(Values, {name: _masked(name, value) for name, value in variables.items()})
         return VariableLayer(
             kind,
             name,
@@ -165,6 +167,12 @@ class AnsibleStageBuilder:
             connect=connect_settings(values),
             replaces=True,
         )
+
+
+def _masked(name: str, value: MarkedValue) -> MarkedValue:
+    """Return the value, which is masked if it is a password."""
+    is_password = SETTING_OF_VARIABLE.get(name) in PASSWORD_SETTINGS
+    return replace(value, masked=name) if is_password and not is_template(value) else value
 
 
 def _must_be_completed(settings: Values, layers: Sequence[VariableLayer]) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.errors import ConnectError, SourcePosition
 from orchestrator.model.command import StepCommand
-from orchestrator.model.host import ConnectionOptions, Host
+from orchestrator.model.host import ConnectionOptions, Host, InventoryPassword
 from orchestrator.remote_shell import ShellSession
 from orchestrator.transports import TransportRegistry
 from orchestrator.transports.become import BecomeCommand, BecomeShells
@@ -276,6 +276,57 @@ def test_hosts_reached_over_ssh_ask_once_for_all(
             ) as session:
                 assert run_pipeline(session, StepCommand(1, "id -un")).stdout_of(1) == b"bob\n"
     assert answerer.asked == ["sudo password of alice: "]
+
+
+def test_passwords_of_the_inventory_log_in_and_become(copy: PrivateCopy, tmp_path: Path) -> None:
+    host_key = generate_key(tmp_path / "host_key")
+    run_in_machine(
+        copy, f"mkdir -p /run/sshd; umask 077; echo '{host_key.read_text()}' >/etc/host_key"
+    )
+    words = "-o HostKey=/etc/host_key -o PasswordAuthentication=yes -o UsePAM=no"
+    known = tmp_path / "known_hosts"
+    known.write_text(f"* {' '.join(host_key.with_suffix('.pub').read_text().split()[:2])}\n")
+    found: list[str] = []
+
+    def password(name: str, text: str | None) -> InventoryPassword:
+        def find() -> str | None:
+            found.append(name)
+            return text
+
+        return InventoryPassword(name, find)
+
+    connect = ConnectionOptions(
+        "web1",
+        user="alice",
+        known_hosts=(str(known),),
+        timeout=WAIT_TIMEOUT,
+        ssh_options=(f"ProxyCommand={' '.join(copy.words)} {SSHD} -i {words}",),
+        password=password("login", RIGHT),
+        become_password=password("become", RIGHT),
+    )
+    secrets: list[tuple[str, str]] = []
+    with closing(
+        TransportRegistry(
+            home=tmp_path,
+            environ=environment(),
+            on_secret=lambda kind, text: secrets.append((kind, text)),
+        )
+    ) as connector:
+        host = Host("web1", connect, (), (), SourcePosition("test"))
+        connection = connector.connect(host)
+        assert found == ["login"]
+        with closing(ShellSession(connection.open("bob"), ready_timeout=WAIT_TIMEOUT)) as session:
+            assert run_pipeline(session, StepCommand(1, "id -un")).stdout_of(1) == b"bob\n"
+    assert found == ["login", "become"]
+    assert secrets == [("ssh password", RIGHT), ("become password", RIGHT)]
+
+
+def test_without_a_password_in_the_inventory_the_user_is_asked() -> None:
+    answerer = AnsweringUser(RIGHT)
+    nothing = InventoryPassword("nothing", lambda: None)
+    prompt = CredentialPrompt("Password", known=nothing)
+    assert answerer.answers.wait_for_answer(prompt, object()) == RIGHT
+    assert answerer.asked == ["Password: "]
 
 
 @pytest.mark.parametrize(
