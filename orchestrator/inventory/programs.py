@@ -21,11 +21,15 @@ from orchestrator.model.secret import Secret
 from orchestrator.model.text_encoding import decode_bytes as keep_bytes
 from orchestrator.yamlio import child_process
 from orchestrator.yamlio.json_loader import parse_json
-from orchestrator.yamlio.local_files import read_file
+from orchestrator.yamlio.local_files import expand_home, read_file
+from orchestrator.yamlio.vault_passwords import VAULT_FILE_VARIABLE
 from orchestrator.yamlio.yaml_loader import decode_utf8
 
 PROGRAM_TIMEOUT = 30.0
 _MAX_ERROR_CHARS = 1000
+_PLUGIN_SETTINGS = {"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1", "ANSIBLE_NOCOLOR": "1"}
+"""Environment in which ``ansible-inventory`` fails if a plugin does, and prints no color."""
+
 _MINUTE, _HOUR = 60, 3600
 
 
@@ -88,9 +92,11 @@ class ProgramRunner:
         words = ["--list"] if host is None else ["--host", host]
         return self._run([str(path.absolute()), *words], path, shown)
 
-    def run_plugin(self, path: Path, shown: str, plugin: str) -> MarkedValue:
-        """Return what Ansible prints for the configuration of a plugin."""
-        words = plugin_command(path, self.access.environ, plugin, shown)
+    def run_plugin(
+        self, path: Path, shown: str, plugin: str, sources: Sequence[Path]
+    ) -> MarkedValue:
+        """Return what Ansible prints for sources with the configuration of a plugin among them."""
+        words = plugin_command(sources, self.access.environ, plugin, shown)
         return self._run(words, path, shown)
 
     def _run(self, words: Sequence[str], path: Path, shown: str) -> MarkedValue:
@@ -113,7 +119,7 @@ class ProgramRunner:
             return subprocess.Popen(
                 words,
                 cwd=self.root,
-                env={**self.access.environ, "ORCH_STAGE": self.stage},
+                env=self._environ(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -139,6 +145,14 @@ class ProgramRunner:
             how = f"exited with {program.returncode}" if program.returncode > 0 else "was killed"
             raise DefinitionError(Diagnostic(f"{shown} {how}{_error_tail(err)}", mark))
         return out
+
+    def _environ(self) -> dict[str, str]:
+        environ = {**self.access.environ, "ORCH_STAGE": self.stage, **_PLUGIN_SETTINGS}
+        if password_file := environ.get(VAULT_FILE_VARIABLE):
+            environ.setdefault(
+                "ANSIBLE_VAULT_PASSWORD_FILE", str(expand_home(password_file).absolute())
+            )
+        return environ
 
     def _cache_file(self, words: Sequence[str], path: Path) -> Path | None:
         """Return the file with the output of this command of this version of the program."""

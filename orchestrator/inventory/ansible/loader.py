@@ -75,6 +75,7 @@ class AnsibleLoader:
         )
         for source in sources:
             reader.read(source.path, source.ignored)
+        reader.read_constructed([source.path for source in sources])
         self.problems.raise_any()
         self.inventory.complete()
         folders = [each.path if each.path.is_dir() else each.path.parent for each in sources]

@@ -8,18 +8,22 @@ host's are printed with ``--host NAME``. Files that configure a plugin are read 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast
+
+from msgspec.structs import replace
 
 from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
 from orchestrator.inventory.ansible.groups import AnsibleGroup, AnsibleHost, AnsibleInventory
 from orchestrator.inventory.ansible.host_patterns import host_name_error
 from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values
+from orchestrator.model.secret import VAULT_VALUE, Secret
 from orchestrator.yamlio.schema import describe_value
 
 _SECTIONS = ("hosts", "vars", "children")
 PLUGIN_PROGRAM = "ansible-inventory"
+_UNSAFE, _VAULT = "__ansible_unsafe", "__ansible_vault"
 
 
 class InventoryPrograms(Protocol):
@@ -31,12 +35,19 @@ class InventoryPrograms(Protocol):
         Raises DefinitionError.
         """
 
-    def run_plugin(self, path: Path, shown: str, plugin: str) -> MarkedValue:
-        """Return what Ansible prints for the configuration of a plugin. Raises DefinitionError."""
+    def run_plugin(
+        self, path: Path, shown: str, plugin: str, sources: Sequence[Path]
+    ) -> MarkedValue:
+        """Return what Ansible prints for sources with the configuration of a plugin among them.
+
+        Raises DefinitionError.
+        """
 
 
-def plugin_command(path: Path, environ: Mapping[str, str], plugin: str, shown: str) -> list[str]:
-    """Return the command that prints a plugin's inventory.
+def plugin_command(
+    sources: Sequence[Path], environ: Mapping[str, str], plugin: str, shown: str
+) -> list[str]:
+    """Return the command that prints the inventory of sources, one of which configures a plugin.
 
     Raises DefinitionError if Ansible is not installed.
     """
@@ -48,7 +59,31 @@ def plugin_command(path: Path, environ: Mapping[str, str], plugin: str, shown: s
         )
         hint = "install ansible-core, or an executable `hosts` that prints the hosts as JSON"
         raise DefinitionError(Diagnostic(what, SourcePosition(shown), hint))
-    return [program, "-i", str(path.absolute()), "--list", "--export"]
+    paths = [word for path in sources for word in ("-i", str(path.absolute()))]
+    return [program, *paths, "--list"]
+
+
+def read_constructed_output(
+    value: MarkedValue, composed: Collection[str], inventory: AnsibleInventory, shown: str
+) -> None:
+    """Add the groups that the plugin `constructed` makes of the inventory's hosts.
+
+    Of the hosts' variables only the ``composed`` ones are added. Raises DefinitionError.
+    """
+    fields = value.data if isinstance(value.data, dict) else {}
+    meta = cast(Values, fields).get("_meta")
+    variables = (
+        cast(Values, meta.data).get("hostvars") if meta and isinstance(meta.data, dict) else None
+    )
+    reader = _OutputReader(inventory, shown)
+    for name, body in fields.items():
+        if name != "_meta":
+            reader.read_group(name, body)
+    known = variables.data if variables is not None and isinstance(variables.data, dict) else {}
+    for host, own in known.items():
+        for name, item in (own.data if isinstance(own.data, dict) else {}).items():
+            if name in composed and host in inventory.hosts:
+                inventory.hosts[host].set_variable(name, decode_value(item, name))
 
 
 def read_program_output(
@@ -79,7 +114,7 @@ def read_program_output(
         if not isinstance(own.data, dict):
             raise _output_error(shown, f"must be a mapping for host '{host.name}'", own)
         for key, item in own.data.items():
-            host.set_variable(key, item)
+            host.set_variable(key, decode_value(item, key))
 
 
 class _OutputReader:
@@ -97,7 +132,7 @@ class _OutputReader:
         if not any(key in body.data for key in _SECTIONS):  # a host with its variables
             host = self.add_host(str(name), group)
             for key, item in body.data.items():
-                host.set_variable(key, item)
+                host.set_variable(key, decode_value(item, key))
             return
         fields = cast(Values, body.data)
         if "hosts" in fields:
@@ -107,7 +142,7 @@ class _OutputReader:
             raise _output_error(self.shown, f"must be a mapping under '{name}.vars'", variables)
         if variables is not None and isinstance(variables.data, dict):
             for key, item in variables.data.items():
-                group.set_variable(key, item)
+                group.set_variable(key, decode_value(item, key))
         children = fields.get("children")
         items = children.data if children is not None else []
         if isinstance(items, dict):
@@ -133,6 +168,25 @@ class _OutputReader:
         host = self.inventory.add_host(name, group, SourcePosition(self.shown))
         self.hosts[name] = host
         return host
+
+
+def decode_value(value: MarkedValue, name: str) -> MarkedValue:
+    """Return a value with the objects replaced in which Ansible marks texts in JSON.
+
+    ``__ansible_unsafe`` is a text that is never rendered, ``__ansible_vault`` an encrypted one.
+    """
+    if isinstance(value.data, list):
+        return replace(value, data=[decode_value(item, name) for item in value.data])
+    if not isinstance(value.data, dict):
+        return value
+    if len(value.data) == 1:
+        ((kind, inner),) = value.data.items()
+        if kind == _UNSAFE and isinstance(inner.data, str):
+            return replace(value, data=inner.data, literal=True)
+        if kind == _VAULT and isinstance(inner.data, str):
+            secret = Secret(VAULT_VALUE, (inner.data,), name=name, mark=value.mark)
+            return replace(value, data=secret)
+    return replace(value, data={key: decode_value(item, name) for key, item in value.data.items()})
 
 
 def _output_error(shown: str, what: str, value: MarkedValue | None) -> DefinitionError:

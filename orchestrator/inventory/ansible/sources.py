@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import cast
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from orchestrator.errors import DefinitionError, Diagnostic, DiagnosticCollector, SourcePosition
 from orchestrator.inventory.ansible.groups import AnsibleInventory
 from orchestrator.inventory.ansible.ini_source import read_ini_source
-from orchestrator.inventory.ansible.script_source import InventoryPrograms, read_program_output
+from orchestrator.inventory.ansible.script_source import (
+    InventoryPrograms,
+    read_constructed_output,
+    read_program_output,
+)
 from orchestrator.inventory.ansible.yaml_source import read_yaml_source
 from orchestrator.inventory.directory import InventoryWarning
 from orchestrator.model.marked_value import MarkedValue, Values
@@ -32,12 +36,22 @@ _IGNORED = re.compile(
 )
 _YAML_SUFFIXES = (".yml", ".yaml", ".json")
 _MAX_DEPTH = 20
+_CONSTRUCTED = ("constructed", "ansible.builtin.constructed")
+
+
+class ConstructedSource(Struct, frozen=True):
+    """A configuration of the plugin `constructed`, which makes groups of other sources' hosts."""
+
+    path: Path
+    shown: str
+    config: Values
 
 
 class SourceReader(Struct):
     """A reader of inventory sources into one inventory; errors go to ``problems``.
 
     ``programs`` runs executables and plugins; ``open_vault`` decrypts an encrypted source.
+    ``constructed`` are the configurations that need all sources.
     """
 
     inventory: AnsibleInventory
@@ -45,6 +59,20 @@ class SourceReader(Struct):
     open_vault: OpenVault
     problems: DiagnosticCollector
     notes: list[InventoryWarning]
+    constructed: list[ConstructedSource] = field(default_factory=list)
+
+    def read_constructed(self, sources: Sequence[Path]) -> None:
+        """Add the groups that the plugin `constructed` makes, when all sources are read."""
+        for source in self.constructed:
+            composed = source.config.get("compose")
+            names = composed.data if composed is not None else None
+            try:
+                output = self.programs.run_plugin(source.path, source.shown, "constructed", sources)
+                read_constructed_output(
+                    output, names if isinstance(names, dict) else (), self.inventory, source.shown
+                )
+            except DefinitionError as error:
+                self._add_problems(error)
 
     def read(self, path: Path, ignored: Collection[str] = ()) -> None:
         """Read a file, or every file of a folder and of its folders.
@@ -102,7 +130,7 @@ class SourceReader(Struct):
         self._read_text(path, text, shown, in_folder=in_folder)
 
     def _read_text(self, path: Path, text: str, shown: str, *, in_folder: bool) -> None:
-        is_yaml = path.suffix in _YAML_SUFFIXES
+        is_yaml = path.suffix in _YAML_SUFFIXES or _first_line(text).startswith("plugin:")
         if not is_yaml and not self._may_be_yaml(path, text):
             read_ini_source(text, shown, self.inventory, self.problems)
             return
@@ -124,9 +152,13 @@ class SourceReader(Struct):
             read_yaml_source(value, self.inventory, self.problems, self.notes)
 
     def _read_mapping(self, path: Path, value: MarkedValue, shown: str) -> None:
-        plugin = cast(Values, value.data).get("plugin")
+        config = cast(Values, value.data)
+        plugin = config.get("plugin")
+        if plugin is not None and plugin.data in _CONSTRUCTED:
+            self.constructed.append(ConstructedSource(path, shown, config))
+            return
         if plugin is not None and plugin.data:
-            output = self.programs.run_plugin(path, shown, str(plugin.to_plain()))
+            output = self.programs.run_plugin(path, shown, str(plugin.to_plain()), (path,))
             read_program_output(output, self.inventory, self.programs, path, shown)
             return
         read_yaml_source(value, self.inventory, self.problems, self.notes)

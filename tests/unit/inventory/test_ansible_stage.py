@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from orchestrator.inventory.precedence import host_variables
 from orchestrator.model.host import Stage
-from tests.unit.inventory.inventory_project import load_files, only_problem, write_inventory
+from orchestrator.model.secret import Secret
+from tests.compare import ansible_inventories
+from tests.unit.inventory.inventory_project import (
+    load_files,
+    only_problem,
+    stage_problems,
+    write_inventory,
+)
 
 
 def variables(stage: Stage, host: str) -> dict[str, object]:
@@ -234,3 +242,60 @@ def test_errors_in_yaml(tmp_path: Path, text: str, problem: str | None) -> None:
         assert "ignored" in load_files(tmp_path, files).notes[0][0]
     else:
         assert problem in only_problem(tmp_path, files).message
+
+
+def test_json_of_a_program_marks_texts(tmp_path: Path) -> None:
+    variables = {
+        "raw": {"__ansible_unsafe": "{{ x }}"},
+        "list": [{"__ansible_unsafe": "y"}],
+        "secret": {"__ansible_vault": "$ANSIBLE_VAULT;1.1;AES256\n00"},
+    }
+    output = json.dumps({"web": ["w1"], "_meta": {"hostvars": {"w1": variables}}})
+    files = {"dev/inventory": f"#!/bin/sh\ncat <<'END'\n{output}\nEND\n", "dev/group_vars/all": ""}
+    found = host_variables(load_files(tmp_path, files).hosts["w1"])
+    assert (found["raw"].data, found["raw"].literal) == ("{{ x }}", True)
+    assert found["list"].to_plain() == ["y"]
+    assert isinstance(found["secret"].data, Secret)
+
+
+@pytest.mark.long
+def test_plugins_are_read_by_ansible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    files = {
+        "dev/hosts.ini": "web1 os=debian\nweb2 os=alpine\n",
+        "dev/made.yml": "plugin: ansible.builtin.generator\n"
+        'hosts: {name: "{{ kind }}{{ number }}", parents: [{name: "{{ kind }}"}]}\n'
+        "layers: {kind: [db], number: ['1', '2']}\n",
+        "dev/zz.yml": "plugin: constructed\nkeyed_groups: [{key: os, prefix: os}]\n"
+        "compose: {label: os ~ '-x'}\n",
+        "dev/group_vars/os_alpine.yml": "small: true\n",
+    }
+    found = load_files(tmp_path, files)
+    assert found.roles["db"].hosts == ("db1", "db2")
+    assert found.roles["os_debian"].hosts == ("web1",)
+    assert variables(found, "web2") == {"os": "alpine", "label": "alpine-x", "small": True}
+    broken = {"dev/made.yml": "plugin: no.such.plugin\n"}
+    assert all("exited with" in each.message for each in stage_problems(tmp_path, broken))
+
+
+@pytest.mark.long
+def test_hosts_groups_and_variables_are_those_of_ansible_inventory(tmp_path: Path) -> None:
+    files = {
+        "inv/hosts.ini": "lone x='a b'\n[web]\nweb[01:03]:22 y=0x1f z=[1,'b']\n[web:vars]\np=80\n"
+        "[site:children]\nweb\ndb\n[db]\ndb-[a:c]\n[site:vars]\np=1\nansible_group_priority=5\n",
+        "inv/more.yml": "all:\n  vars: {p: 0, m: {a: 1}}\n  children:\n    cache:\n      hosts:\n"
+        '        c[1:2]: {t: yes, u: 0644, v: 1:30, w: 1e3, s: "{{ p }}"}\n',
+        "inv/group_vars/all/a.yml": "m: {b: 2}\nq: all\n",
+        "inv/group_vars/web.json": '{"q": "web", "deep": {"l": [1, null, true]}}',
+        "inv/host_vars/web01": "q: host\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    program = str(Path(sys.executable).with_name("ansible-inventory"))
+    ours = ansible_inventories.read_with_orch(tmp_path / "inv")
+    theirs = ansible_inventories.read_with_ansible(tmp_path / "inv", program)
+    assert isinstance(theirs, dict), theirs
+    assert list(ansible_inventories.differences(ours, theirs)) == []
