@@ -253,6 +253,8 @@ class RequirementsFinder:
             if task.roles is None or {*map(str, task.roles)} & {*host.roles}
         ]
         users = dict.fromkeys(user for requirements in found for user in requirements.users)
+        if host.connect.become:
+            users[host.connect.become_user or "root"] = None
         modules = {
             name: needs for requirements in found for name, needs in requirements.modules.items()
         }

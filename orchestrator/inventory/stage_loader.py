@@ -81,8 +81,8 @@ def load_inventories(
     """Load inventories of Ansible as the stage ``name``, without any file of a stage.
 
     A source is a path, or hosts with commas between them. Relative paths in the inventories start
-    at ``root``; ``project`` is the folder of the project, if there is one. Raises
-    ``DefinitionError`` with every error found.
+    at ``root``; ``project`` is the folder of the project, if there is one: its ``common/`` applies.
+    Raises ``DefinitionError`` with every error found.
     """
     problems = DiagnosticCollector()
     notes: list[InventoryWarning] = []
@@ -96,19 +96,42 @@ def load_inventories(
             loader.add_host_list(source)
         else:
             problems.add(f"the inventory {source} does not exist", SourcePosition("--inventory"))
-    found = loader.load(paths, [], StageSettings())
+    parts = _read_common(project, name, problems, notes, access) if project is not None else ()
+    base = [part.settings.layer for part in parts if part.settings.layer is not None]
+    found = loader.load(paths, base, StageSettings())
+    register = HostRegistry((), problems, notes)
+    register.names = {normalize_host(host): host for host in found.hosts}
+    apps = build_apps(parts, register, found.roles, problems)
     problems.raise_any()
     notes += _shared_name_notes(found.hosts, found.roles)
-    shown = ", ".join(sources)
+    settings = [part.settings for part in parts]
     return Stage(
         name,
-        shown,
+        ", ".join(sources),
         found.hosts,
         found.roles,
+        protected=any(each.protected for each in settings),
         notes=tuple(dict.fromkeys(notes)),
+        keep_runs=next((s.keep_runs for s in settings if s.keep_runs is not None), KEPT_RUNS),
         connection_notes=found.connection_notes,
+        apps=apps,
         is_ansible=True,
     )
+
+
+def _read_common(
+    project: Path,
+    name: str,
+    problems: DiagnosticCollector,
+    notes: list[InventoryWarning],
+    access: InventoryAccess,
+) -> Sequence[InventoryRecords]:
+    """Return the records of the project's ``common/``, if it exists."""
+    folder = project / INVENTORIES / COMMON
+    if not folder.is_dir():
+        return ()
+    reader = InventoryReader(project, name, problems, notes, access)
+    return (reader.read_directory(folder, display_path(folder), InventoryLevel.COMMON),)
 
 
 def _shared_name_notes(

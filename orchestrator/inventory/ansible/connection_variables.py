@@ -65,7 +65,7 @@ _IGNORED_NAMES = frozenset(
         *("ansible_pipelining", "ansible_ssh_executable", "ansible_scp_extra_args"),
         *("ansible_sftp_extra_args", "ansible_ssh_transfer_method", "ansible_remote_tmp"),
         *("ansible_shell_type", "ansible_control_path", "ansible_ssh_use_tty"),
-        *("ansible_become_flags", "ansible_facts", "ansible_local_tmp", "ansible_scp_executable"),
+        *("ansible_facts", "ansible_local_tmp", "ansible_scp_executable"),
         *("ansible_sftp_executable", "ansible_scp_if_ssh", "ansible_ssh_control_path"),
         *("ansible_ssh_control_path_dir", "ansible_control_path_dir", "ansible_async_dir"),
     )

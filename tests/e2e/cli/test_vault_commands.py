@@ -14,6 +14,7 @@ from orchestrator.yamlio.ansible_yaml import parse_ansible_yaml
 from orchestrator.yamlio.vault_format import VaultText, encrypt_text
 from tests.projects import OrchProject
 from tests.sshd import wait_until
+from tests.support.typed_terminal import on_terminal
 
 PLAIN = "db_password: correct horse\n"
 
@@ -151,3 +152,31 @@ def test_ansible_vault_and_orch_read_each_other(vault: OrchProject) -> None:
         "".join(f"{line.strip()}\n" for line in done.out.splitlines()[1:])
     )
     assert ansible("view", "--vault-password-file", "pw", "s").strip() == "hunter2"
+
+
+def test_a_password_is_asked_for_once_in_a_run_and_twice_to_encrypt(vault: OrchProject) -> None:
+    (vault.root / "w.yml").write_text(PLAIN)
+    env = vault.environ({})
+    encrypt = vault.command("vault", "encrypt", "w.yml")
+    with on_terminal(encrypt, vault.root, env) as terminal:
+        terminal.wait_for("Vault password: ")
+        terminal.type("typed\r")
+        terminal.wait_for("Vault password again: ")
+        terminal.type("typed\r")
+        assert terminal.process.wait() == 0
+    text = (vault.root / "w.yml").read_text()
+    assert VaultText.parse(text).decrypt(b"typed") == PLAIN.encode()
+    value = "".join(f"  {line}\n" for line in encrypt_text(b"hunter2", b"typed").splitlines())
+    vault.write({"inventories/prod/hosts.ini": "web[1:2] ansible_connection=local\n"})
+    vault.write({"tasks/t.yml": "steps:\n  - run: echo {{ one }} {{ db_password }}\n"})
+    folder = vault.root / "inventories/prod/group_vars/all"
+    folder.mkdir(parents=True)
+    (folder / "one.yml").write_text(f"one: !vault |\n{value}")
+    (folder / "two.yml").write_text(text)
+    run = vault.command("-s", "prod", "run", "t")
+    with on_terminal(run, vault.root, env) as terminal:
+        terminal.wait_for("Vault password: ")
+        terminal.type("typed\r")
+        terminal.wait_for("‹one› ‹db_password›")
+        assert terminal.process.wait() == 0
+        assert terminal.output.count(b"Vault password") == 1

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.inventory.precedence import host_variables
+from orchestrator.inventory.programs import InventoryAccess
+from orchestrator.inventory.stage_loader import load_inventories
 from orchestrator.model.host import Stage
 from orchestrator.model.secret import Secret
 from tests.compare import ansible_inventories
@@ -299,3 +301,22 @@ def test_hosts_groups_and_variables_are_those_of_ansible_inventory(tmp_path: Pat
     theirs = ansible_inventories.read_with_ansible(tmp_path / "inv", program)
     assert isinstance(theirs, dict), theirs
     assert list(ansible_inventories.differences(ours, theirs)) == []
+
+
+def test_an_inventory_of_the_command_line_has_what_all_stages_share(tmp_path: Path) -> None:
+    root = write_inventory(
+        tmp_path,
+        {
+            "common/stage.yml": "keep_runs: 500\nvars: {x: 1, y: 1}\nprotected: true\n",
+            "common/apps/blog.yml": "roles: [web]\n",
+            "common/apps/shop.yml": "roles: [shop]\n",
+        },
+    )
+    (root / "hosts").write_text("[web]\nweb1 y=2\n")
+    (root / "group_vars").mkdir()
+    (root / "group_vars" / "web").write_text("z: 3\n")
+    hosts = str(root / "hosts")
+    found = load_inventories(root, (hosts, "c1,c2"), "hosts", root, InventoryAccess())
+    assert (found.keep_runs, found.protected, list(found.apps)) == (500, True, ["blog"])
+    assert variables(found, "web1") == {"x": 1, "y": 2, "z": 3}
+    assert found.roles["ungrouped"].hosts == ("c1", "c2")
