@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-import msgspec
-
 from orchestrator.errors import Diagnostic, OrchError, UsageError
+from orchestrator.journal.host_log import heading_text
 from orchestrator.journal.run_reader import RecordedRun, find_run, read_events
-from orchestrator.model.event import RunEvent, StepFinished
+from orchestrator.model.event import RunEvent, StepFinished, StepsSent
+from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.model.sanitize import to_one_line
 from orchestrator.output.ci_log import job_summary_file
 from orchestrator.output.console import YELLOW, open_console
@@ -53,6 +53,9 @@ def parse_reports(texts: Sequence[str]) -> dict[str, str]:
 def _unwritable(file: str, why: str) -> UsageError:
     message = f"the report {file} cannot be written: {why}"
     return UsageError(Diagnostic(message, None, "name a file in a folder that exists"))
+
+
+_MAX_PLAN_CHARS = 200_000
 
 
 def write_reports(
@@ -129,14 +132,31 @@ def _run_info(run: RecordedRun) -> RunInfo:
         commit=record.commit,
         is_dirty=record.is_dirty,
         argv=record.argv,
-        plan=_plan_text(run.folder),
+        plan=plan_text(run),
     )
 
 
-def _plan_text(folder: Path) -> str:
-    """Return the text of the plan in the run's record, or '' if it has none."""
-    try:
-        plan = msgspec.json.decode((folder / "run.json").read_bytes()).get("plan", "")
-    except (OSError, AttributeError, msgspec.MsgspecError):
-        return ""
-    return plan if isinstance(plan, str) else ""
+def plan_text(run: RecordedRun) -> str:
+    """Return the texts of the steps that were sent to the hosts, the same of several hosts once.
+
+    It is cut after ``_MAX_PLAN_CHARS``.
+    """
+    hosts: dict[tuple[str, str], list[str]] = {}
+    for event in read_events(run, outputs=False):
+        if not isinstance(event, StepsSent):
+            continue
+        for step in event.steps:
+            heading = heading_text(event.task, event.app, step.step, "")
+            names = hosts.setdefault((heading, step.text), [])
+            if event.host not in names[-1:]:
+                names.append(event.host)
+    parts, size = [], 0
+    for (heading, text), names in hosts.items():
+        lines = "".join(f"  {line}\n" for line in text.splitlines())
+        part = f"{heading}, on {fold_hostnames(names)}\n{lines}\n"
+        size += len(part)
+        if size > _MAX_PLAN_CHARS:
+            parts.append("[… the rest was left out]\n")
+            break
+        parts.append(part)
+    return "".join(parts)

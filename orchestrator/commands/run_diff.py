@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from msgspec import Struct
 
 from orchestrator.journal.run_reader import RecordedRun, read_events
-from orchestrator.model.event import StepFinished
+from orchestrator.model.event import StepFinished, StepsSent
 from orchestrator.model.step_number import number_parts
 from orchestrator.model.step_result import StepResult
 
@@ -24,7 +23,8 @@ _StepKey: TypeAlias = "tuple[str | None, str, int, int, str]"
 class StepDifference(Struct, frozen=True):
     """How the results of one step differ, and the hosts of which that is true.
 
-    ``about`` are texts like ``failed → ok``; ``output`` is a unified diff, as lines.
+    ``about`` are texts like ``failed → ok``; ``output`` are the lines of unified diffs: of the text
+    that was sent, and of the output.
     """
 
     app: str | None
@@ -56,16 +56,35 @@ def run_differences(old: RecordedRun, new: RecordedRun) -> Iterator[StepDifferen
             yield StepDifference(app, task, name, hosts=tuple(hosts), about=about, output=output)
 
 
-def _steps_of(run: RecordedRun) -> Mapping[_StepKey, Mapping[str, StepResult]]:
-    found: dict[_StepKey, dict[str, StepResult]] = {}
-    times: Counter[tuple[str | None, str, int, str, str]] = Counter()
+class _RecordedStep(Struct, frozen=True):
+    """A step on one host: its last result, and the text that was sent, or ''."""
+
+    result: StepResult
+    text: str = ""
+
+
+def _steps_of(run: RecordedRun) -> Mapping[_StepKey, Mapping[str, _RecordedStep]]:
+    """Return the steps by host; of a step that ran again after a resume, the last time counts."""
+    found: dict[_StepKey, dict[str, _RecordedStep]] = {}
+    numbers: dict[tuple[str | None, str], dict[int, int]] = {}
+    texts: dict[tuple[str | None, str, int, str, int], str] = {}
     for event in read_events(run):
-        if isinstance(event, StepFinished):
-            step = (event.app, event.task, event.step, event.name, event.host)
-            key = (event.app, event.task, times[step], event.step, event.name)
-            times[step] += 1
-            found.setdefault(key, {})[event.host] = event.outcome
+        if isinstance(event, StepsSent):
+            for step in event.steps:
+                key = (event.app, event.task, event.number, event.host, step.step)
+                texts[key] = _without_run(step.text, run.run)
+        elif isinstance(event, StepFinished):
+            before = numbers.setdefault((event.app, event.task), {})
+            time = before.setdefault(event.number, len(before))
+            text = texts.get((event.app, event.task, event.number, event.host, event.step), "")
+            place = (event.app, event.task, time, event.step, event.name)
+            found.setdefault(place, {})[event.host] = _RecordedStep(event.outcome, text)
     return found
+
+
+def _without_run(text: str, run: str) -> str:
+    """Return the text of a step without the run's ID and release, which differ in every run."""
+    return text.replace(run, "RUN").replace(run[:14], "RELEASE")
 
 
 def _merged_keys(
@@ -82,12 +101,16 @@ def _merged_keys(
 
 
 def _difference(
-    old: StepResult | None, new: StepResult | None
+    first: _RecordedStep | None, second: _RecordedStep | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return what differs between two results, and the diff of their outputs."""
-    if old is None or new is None:
-        return (("only in the first run" if new is None else "only in the second run",), ())
+    """Return what differs between two steps, and the diff of their texts or outputs."""
+    if first is None or second is None:
+        return (("only in the first run" if second is None else "only in the second run",), ())
+    old, new = first.result, second.result
     about: list[str] = []
+    differs = bool(first.text and second.text) and first.text != second.text
+    if differs:
+        about.append("other text")
     if old.status is not new.status:
         texts = [str(each.status.value).replace("_", " ") for each in (old, new)]
         about.append(" → ".join(texts))
@@ -101,7 +124,8 @@ def _difference(
     slow, fast = max(old.seconds, new.seconds), min(old.seconds, new.seconds)
     if slow - fast >= _MIN_SECONDS and slow >= 2 * fast:
         about.append(f"{old.seconds:.1f} s → {new.seconds:.1f} s")
-    return tuple(about), tuple(_output_diff(old, new))
+    text_diff = tuple(_diff_lines(first.text, second.text)) if differs else ()
+    return tuple(about), (*text_diff, *_output_diff(old, new))
 
 
 def _reason(result: StepResult) -> str:
@@ -111,8 +135,12 @@ def _reason(result: StepResult) -> str:
 def _output_diff(old: StepResult, new: StepResult) -> Iterator[str]:
     for before, after in ((old.stdout, new.stdout), (old.stderr, new.stderr)):
         if before != after:
-            texts = (before.display_text.split("\n"), after.display_text.split("\n"))
-            lines = list(difflib.unified_diff(*texts, n=2, lineterm=""))[2:]
-            yield from lines[:_MAX_DIFF_LINES]
-            if len(lines) > _MAX_DIFF_LINES:
-                yield f"[… {len(lines) - _MAX_DIFF_LINES} more lines of the diff]"
+            yield from _diff_lines(before.display_text, after.display_text)
+
+
+def _diff_lines(before: str, after: str) -> Iterator[str]:
+    texts = (before.split("\n"), after.split("\n"))
+    lines = list(difflib.unified_diff(*texts, n=2, lineterm=""))[2:]
+    yield from lines[:_MAX_DIFF_LINES]
+    if len(lines) > _MAX_DIFF_LINES:
+        yield f"[… {len(lines) - _MAX_DIFF_LINES} more lines of the diff]"

@@ -125,6 +125,8 @@ take() {
   while [ $f_take_tries -gt 0 ]; do
     f_take_tries=$((f_take_tries-1))
     if look; then
+      # of this run before it was resumed, or through another host that shares the folder
+      if ours && [ "$f_state" != away ]; then renew; exit; fi
       entered && exit
       # partially written on a file system without links, or removed by now
       [ $f_state$f_take_waited != odd ] || { sleep 1; f_take_waited=1; continue; }

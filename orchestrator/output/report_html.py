@@ -58,7 +58,7 @@ class RunInfo(Struct, frozen=True):
     """What a page shows of a run that is not in its events.
 
     ``state`` is ``ok``, ``failed``, ``running`` or ``killed``; ``argv`` are the words of the
-    command line, ``plan`` is the text of the plan; the others are as in the run's record.
+    command line, ``plan`` are the texts of its steps; the others are as in the run's record.
     """
 
     state: str = ""

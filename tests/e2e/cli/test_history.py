@@ -170,11 +170,13 @@ def test_diff_shows_what_differs_between_two_runs(recorded: OrchProject) -> None
     first, second, *lines = recorded.orch("diff").out.splitlines()
     assert (first[0], second[0]) == ("-", "+")
     assert lines == [
-        "t › greet  web[1-2]  other output",
-        "    @@ -1 +1 @@",
-        "    -hello",
-        "    +web2",
-        "t › check it  web2  ok → failed",
+        "t › greet  web[1-2]  other text",
+        *("    @@ -1 +1 @@", "    -echo hello", "    +echo web2"),
+        *("    @@ -1 +1 @@", "    -hello", "    +web2"),
+        "t › check it  web1  other text",
+        *("    @@ -1 +1 @@", "    -test web1 != hello", "    +test web1 != web2"),
+        "t › check it  web2  other text; ok → failed",
+        *("    @@ -1 +1 @@", "    -test web2 != hello", "    +test web2 != web2"),
     ]
     assert recorded.orch("diff", "last", "last").out.splitlines()[-1] == "no differences"
 
@@ -188,10 +190,37 @@ def test_diff_shows_steps_hosts_and_changes_of_one_run_only(project: OrchProject
     project.write({"tasks/t.yml": "steps: [{copy: {path: f, content: b}}]\n"})
     project.orch("-s", "dev", "run", "t")
     assert project.orch("diff").out.splitlines()[2:] == [
-        "t › copy f  web1  other values",
+        "t › copy f  web1  other text; other values",
+        *("    @@ -1 +1 @@", "    -copy path=f content=a", "    +copy path=f content=b"),
         "t › copy f  web2  only in the second run",
         "t › x  web1  only in the first run",
     ]
+
+
+def test_the_page_of_a_run_has_the_texts_of_its_steps(recorded: OrchProject) -> None:
+    assert recorded.orch("report", "--html", "run.html").code == 0
+    page = (recorded.root / "run.html").read_text()
+    assert "t, step 1, on web[1-2]" in page
+    assert "echo web2" in page
+
+
+def test_diff_shows_other_texts_but_not_the_runs_release(project: OrchProject) -> None:
+    project.add_sandbox_stage("web1").write(
+        {
+            "tasks/t.yml": """
+                params: {word: {}}
+                steps:
+                  - {name: same, run: "test {{ run.release }} -gt 1"}
+                  - {name: other, run: "true {{ word }}"}
+            """
+        }
+    )
+    for word in ("one", "two"):
+        assert project.orch("-s", "dev", "run", "t", f"word={word}").code == 0
+    done = project.orch("diff")
+    assert "t › other  web1  other text" in done.out
+    assert "    -true one\n    +true two\n" in done.out
+    assert "same" not in done.out
 
 
 def test_diff_compares_with_the_last_run_of_the_same_tasks(recorded: OrchProject) -> None:

@@ -141,6 +141,22 @@ def test_a_lock_whose_owner_died_is_stale_refused_and_can_be_released(apps: Orch
     assert held_locks(apps) == []
 
 
+def test_a_run_that_is_resumed_has_its_lock_again(apps: OrchProject) -> None:
+    with apps.start_orch("-s", "dev", "run", "slow", "--app", "blog") as first:
+        wait_until(lambda: wait_all_began(apps))
+        first.kill()
+        first.wait(60)
+    (apps.root / "began").unlink()
+    with apps.start_orch("resume", "--lost", "rerun", "--yes") as again:
+        wait_until(lambda: wait_all_began(apps))
+        status = apps.orch("-s", "dev", "lock", "status", "--app", "blog", "--json")
+        told = [status.host_steps(host)[0]["stdout"] for host in HOSTS]
+        assert all("held by" in text for text in told), told
+        (apps.root / "go").touch()
+        assert again.wait(60) == 0
+    assert held_locks(apps) == []
+
+
 def test_of_two_at_the_same_moment_one_goes_ahead(apps: OrchProject) -> None:
     for _ in range(3):
         Path(apps.root / "began").unlink(missing_ok=True)
