@@ -12,9 +12,10 @@ import os
 import selectors
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import orchestrator
@@ -30,6 +31,8 @@ _FORKS.set_forkserver_preload(
         if path != _MAIN and "starter" not in path.parts
     ]
 )
+_ONE_ASKS = threading.Lock()
+"""Held to start a process, which reads the exit codes of all that have ended, or to read one."""
 _SETTINGS_OF_PYTHON = ("PYTHON", "LC_", "LANG", "LD_", "TZ", "FAKETIME")
 _PIPE_SIZE = 4096  # what a pipe takes at least without a reader
 
@@ -58,18 +61,22 @@ def run_forked_orch(
     )
     with out, err:
         with typed, keyboard, stdout, stderr:
-            process.start()
+            with _ONE_ASKS:
+                process.start()
             os.write(keyboard.fileno(), stdin.encode())
         try:
             texts = _read_all((out, err), end)
-            process.join(max(0.0, end - time.monotonic()))
-            if texts is None or process.exitcode is None:
+            wait([process.sentinel], max(0.0, end - time.monotonic()))
+            with _ONE_ASKS:
+                code = process.exitcode
+            if texts is None or code is None:
                 raise subprocess.TimeoutExpired(["orch", *args], timeout)
-            return process.exitcode, *texts
+            return code, *texts
         finally:
-            process.kill()
-            process.join()
-            process.close()
+            with _ONE_ASKS:
+                process.kill()
+                process.join()
+                process.close()
 
 
 def _read_all(pipes: Sequence[Connection], end: float) -> tuple[str, str] | None:

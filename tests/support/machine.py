@@ -9,8 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
-from unittest.mock import patch
+from typing import Any
 
 import pytest
 import yaml
@@ -20,16 +19,12 @@ from orchestrator.errors import ExitCode
 from orchestrator.executor import CancelToken, RunOptions, execute_plan
 from orchestrator.inventory.stage_loader import load_stage
 from orchestrator.model.event import RunEvent, StepFinished
-from orchestrator.model.marked_value import MarkedValue
 from orchestrator.model.step_result import StepResult
-from orchestrator.modules import MODULES_FOLDER
 from orchestrator.planner.plan_builder import build_plan
 from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.template_objects import run_view
-from orchestrator.playbook import task_loader
-from orchestrator.playbook.model import Task
-from orchestrator.playbook.task_parser import TaskParser
 from orchestrator.transports.local import LocalConnection
+from tests.support.parsed_modules import load_tasks
 
 ODD_NAMES = [
     "plain",
@@ -56,22 +51,6 @@ ODD_NAME_CASES = [
     for name in ODD_NAMES
 ]
 """Parameters: in the short run a name of each kind, where every name takes runs of its own."""
-
-
-class RememberingParser(TaskParser):
-    """A parser that parses each shipped module once: it would take most of the time of a run."""
-
-    _parsed: ClassVar[dict[str, Task]] = {}
-
-    def parse_task(self, name: str, value: MarkedValue) -> Task:
-        path = value.mark.path
-        if path not in self._parsed:
-            task = super().parse_task(name, value)
-            is_shipped = Path(path).resolve().is_relative_to(MODULES_FOLDER)
-            if task.module is None or not is_shipped or self.problems.diagnostics:
-                return task
-            self._parsed[path] = task
-        return self._parsed[path]
 
 
 @dataclass
@@ -134,8 +113,7 @@ class ShellMachine:
         text = yaml.safe_dump({"steps": list(steps)}, allow_unicode=True, sort_keys=False)
         for name, content in {"it.yml": text, **(files or {})}.items():
             (project / "tasks" / name).write_text(content)
-        with patch.object(task_loader, "TaskParser", RememberingParser):
-            loaded = playbook.load_tasks(project, ["it"])
+        loaded = load_tasks(project, ["it"])
         context = load_stage(project, "dev")
         ask = PlanRequest(
             context,

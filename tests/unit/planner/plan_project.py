@@ -20,7 +20,8 @@ from orchestrator.planner.plan import ControlAction, Plan, PlannedStep, PlannedT
 from orchestrator.planner.plan_builder import build_plan
 from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.template_objects import run_view
-from orchestrator.playbook import TaskRequest, check_task_requests, load_tasks
+from orchestrator.playbook import TaskRequest, check_task_requests
+from tests.support.parsed_modules import load_tasks
 
 INVENTORY = {
     "inventories/dev/stage.yml": "{}",
