@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -35,6 +36,11 @@ _ONE_ASKS = threading.Lock()
 """Held to start a process, which reads the exit codes of all that have ended, or to read one."""
 _SETTINGS_OF_PYTHON = ("PYTHON", "LC_", "LANG", "LD_", "TZ", "FAKETIME")
 _PIPE_SIZE = 4096  # what a pipe takes at least without a reader
+
+
+def start_fork_server() -> None:
+    """Start what the processes are forked from, unless it runs: it stays until this process ends."""
+    forkserver.ensure_running()
 
 
 def needs_fresh_python(more: Mapping[str, str], stdin: str) -> bool:

@@ -253,8 +253,16 @@ def test_submodules_are_refused_unless_something_is_said_of_them(
     assert "has submodules" in machine.run_step(git_step(repo, path, archive=archive)).stderr.text
 
 
-@pytest.mark.parametrize("name", ["sub", "it's a/sub"])
-@pytest.mark.parametrize("how", ["checkout", "export", "mirror"])
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        *(("checkout", "it's a/sub"), ("export", "sub"), ("mirror", "it's a/sub")),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (("checkout", "sub"), ("export", "it's a/sub"), ("mirror", "sub"))
+        ),
+    ],
+)
 def test_submodules_are_there_and_follow(
     machine: ShellMachine, repo: Path, how: str, name: str
 ) -> None:

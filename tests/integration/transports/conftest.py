@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.transports import TransportRegistry
 from tests.sshd import wait_until
+from tests.support.forked_orch import start_fork_server
 
 
 @pytest.fixture
@@ -48,6 +49,8 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a thread or a file descriptor after its connectors are closed."""
     if "sshd" in request.fixturenames:
         request.getfixturevalue("sshd")  # the session's server and its files come first
+    if "project" in request.fixturenames:
+        start_fork_server()  # so does what the project's runs are forked from
     threads, files = set(threading.enumerate()), open_descriptors()
     yield
     wait_until(lambda: set(threading.enumerate()) <= threads, "the threads to end")
