@@ -17,6 +17,7 @@ from click.shell_completion import CompletionItem
 from orchestrator.errors import OrchError
 
 if TYPE_CHECKING:
+    from orchestrator.inventory.programs import InventoryAccess
     from orchestrator.inventory.stage_names import InventoryNames, StageNames
     from orchestrator.playbook.task_outline import TaskOutlines
 
@@ -272,7 +273,14 @@ def _stage_names(ctx: click.Context) -> StageNames | InventoryNames | None:
         return None
     named = ctx.params.get("stages") or (ctx.parent and ctx.parent.params.get("stages")) or ()
     named = (named,) if isinstance(named, str) else named
-    return StageNames(root, select_stage(root, named, os.environ, "").name)
+    stage = select_stage(root, named, os.environ, "").name
+
+    def make_access() -> InventoryAccess:
+        from orchestrator.commands.inventory_access import inventory_access  # loads the journal
+
+        return inventory_access(root, os.environ)
+
+    return StageNames(root, stage, make_access)
 
 
 def _load_outlines(ctx: click.Context) -> TaskOutlines | None:

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from orchestrator import playbook, templating
 from orchestrator.commands.cli_args import parse_extra_variables
 from orchestrator.commands.connections import check_connections, complete_connections
+from orchestrator.commands.inventory_access import inventory_access
 from orchestrator.commands.project import (
     StageChoice,
     inventory_name,
@@ -37,9 +38,8 @@ from orchestrator.errors import (
 )
 from orchestrator.inventory.hostnames import InvalidHostNameError, check_user
 from orchestrator.inventory.limit import select_hosts
-from orchestrator.inventory.programs import InventoryAccess
 from orchestrator.inventory.stage_loader import load_inventories, load_stage
-from orchestrator.journal import last_run, private_state_file
+from orchestrator.journal import last_run
 from orchestrator.model.host import App, Host, Stage
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedValue, Values
@@ -102,13 +102,7 @@ def load_context(
     """
     root, project = _root_of(selector, environ)
     secrets_source = SecretResolver(masks, secret_fetcher(environ))
-    access = InventoryAccess(
-        environ,
-        cache_file=partial(private_state_file, root, environ),
-        refresh=selector.refresh,
-        open_vault=lambda secret: secrets_source.decrypt_text(secret) or "",
-        tell=tell,
-    )
+    access = inventory_access(root, environ, secrets_source, refresh=selector.refresh, tell=tell)
     if selector.inventories:
         name = inventory_name(selector.inventories)
         stage_choice = StageChoice(name)

@@ -5,6 +5,7 @@ An invalid stage or task is listed with its error.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -13,6 +14,7 @@ from msgspec import Struct
 
 from orchestrator import playbook
 from orchestrator.commands import reference, troubleshooting
+from orchestrator.commands.inventory_access import inventory_access
 from orchestrator.commands.project import optional_project_root, resolve_project_root
 from orchestrator.errors import DefinitionError, Diagnostic, UsageError, suggest_nearest
 from orchestrator.inventory.stage_loader import load_stage
@@ -48,7 +50,7 @@ def list_stage_entries(directory: str | None) -> tuple[list[ListEntry], Sequence
     entries = []
     for name in stage_list.names:
         try:
-            stage = load_stage(root, name)
+            stage = load_stage(root, name, inventory_access(root, os.environ))
         except DefinitionError as error:
             entries.append(ListEntry(name, error=_error_summary(error)))
             continue

@@ -6,6 +6,7 @@ which have the same value on every host.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TypeVar
 from orchestrator import playbook
 from orchestrator.commands import lint_variables
 from orchestrator.commands.context import ProjectSelector, load_context, new_run
+from orchestrator.commands.inventory_access import inventory_access
 from orchestrator.commands.lint_variables import undefined_name_errors, unused_app_variables
 from orchestrator.commands.project import resolve_project_root
 from orchestrator.errors import (
@@ -76,7 +78,7 @@ def lint_project(
     ignored_errors = ErrorCollector([])
     stages_by_name = {
         name: (errors if not stage_names or name in stage_names else ignored_errors).collect_errors(
-            partial(load_stage, root, name)
+            partial(load_stage, root, name, inventory_access(root, os.environ))
         )
         for name in stage_list.names
     }

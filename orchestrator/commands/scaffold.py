@@ -6,6 +6,7 @@ if one has an error that it did not have before, the change is undone.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from msgspec import Struct
 
 from orchestrator.commands.file_writer import create_file, find_existing, replace_file
 from orchestrator.commands.init import starter_text
+from orchestrator.commands.inventory_access import inventory_access
 from orchestrator.commands.json_schema import add_schema_comment
 from orchestrator.errors import (
     DefinitionError,
@@ -434,7 +436,7 @@ def _check_own_hosts(root: Path, stage: str, loaded: Stage | None) -> None:
 def _try_load(root: Path, stage: str) -> Stage | None:
     """Return the stage, or None if it has errors: a new file may be what it lacks."""
     try:
-        return load_stage(root, stage)
+        return load_stage(root, stage, inventory_access(root, os.environ))
     except OrchError:
         return None
 
@@ -447,7 +449,7 @@ def _check_stages(
         if loaded is None:
             continue
         try:
-            load_stage(root, stage)
+            load_stage(root, stage, inventory_access(root, os.environ))
         except DefinitionError as error:
             _undo(changes)
             message = f"{what} was not added: stage '{stage}' would have an error"

@@ -7,20 +7,31 @@ read is left out.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import DefinitionError, OrchError
+from orchestrator.errors import (
+    DefinitionError,
+    DiagnosticCollector,
+    OrchError,
+    SourcePosition,
+)
 from orchestrator.inventory.directory import ANSIBLE_FILE, ANSIBLE_FOLDERS
 from orchestrator.inventory.hostnames import COMMON, InvalidHostNameError, parse_host_spec
 from orchestrator.model.host import Stage
+from orchestrator.model.marked_value import MarkedValue
 from orchestrator.yamlio.local_files import display_path, natural_sort_key, read_file
 from orchestrator.yamlio.naming_rules import YAML_SUFFIXES, is_ignored, yaml_stem
+from orchestrator.yamlio.schema import SchemaReader
 from orchestrator.yamlio.yaml_loader import load_yaml
 
 _INVENTORIES = "inventories"
+
+
+if TYPE_CHECKING:
+    from orchestrator.inventory.programs import InventoryAccess
 
 
 class InventoryNames:
@@ -51,10 +62,15 @@ class InventoryNames:
 
 
 class StageNames:
-    """The names of a stage at ``root``, with those of common."""
+    """The names of a stage at ``root``, with those of common.
 
-    def __init__(self, root: Path, stage: str) -> None:
-        self.root, self.stage = root, stage
+    ``make_access`` returns what programs and encrypted inventories may use, if there are any.
+    """
+
+    def __init__(
+        self, root: Path, stage: str, make_access: Callable[[], InventoryAccess] | None = None
+    ) -> None:
+        self.root, self.stage, self._make_access = root, stage, make_access
         self.folders = [root / _INVENTORIES / stage, root / _INVENTORIES / COMMON]
 
     @cached_property
@@ -67,10 +83,21 @@ class StageNames:
         from orchestrator.inventory.stage_loader import load_stage
 
         try:
-            stage = load_stage(self.root, self.stage)
+            stage = load_stage(self.root, self.stage, self._access())
         except OrchError:
             return None
         return stage if stage.is_ansible else None
+
+    def _access(self) -> InventoryAccess:
+        from orchestrator.inventory.programs import InventoryAccess
+
+        return self._make_access() if self._make_access else InventoryAccess()
+
+    def _kept_seconds(self) -> float:
+        """Return how long output of programs is kept."""
+        written = next((found for found in self._settings() if found), {}).get("inventory_cache")
+        value = MarkedValue(written, SourcePosition(""))
+        return SchemaReader(DiagnosticCollector()).duration(value, "inventory_cache") or 0.0
 
     def _settings(self) -> Iterator[dict[str, Any] | None]:
         for suffix in YAML_SUFFIXES:
@@ -116,9 +143,9 @@ class StageNames:
     def _described_hosts(self, folder: Path) -> list[str]:
         program = folder / "hosts"
         if program.is_file() and os.access(program, os.X_OK):
-            from orchestrator.inventory.programs import InventoryAccess, ProgramRunner
+            from orchestrator.inventory.programs import ProgramRunner
 
-            runner = ProgramRunner(InventoryAccess(), self.root, self.stage)
+            runner = ProgramRunner(self._access(), self.root, self.stage, self._kept_seconds())
             try:
                 value = runner.run_hosts(program, str(program))
             except DefinitionError:

@@ -118,6 +118,24 @@ def test_secrets_of_vaults_are_used_and_masked(ansible_project: OrchProject) -> 
     assert SECRET not in shown.out
 
 
+def test_what_only_ansible_has_is_an_error_if_a_task_uses_it(ansible_project: OrchProject) -> None:
+    ansible_project.write(
+        {
+            "inventories/prod/group_vars/web.yml": "bad: \"{{ 'x' | to_nice_yaml_of_theirs }}\"\n",
+            "tasks/bad.yml": "roles: [web]\nsteps:\n  - run: echo {{ bad }}\n",
+        }
+    )
+    env = {"ORCH_VAULT_PASSWORD_FILE": str(ansible_project.root / "vault-password")}
+    assert ansible_project.orch("-s", "prod", "run", "ports", **env).code == 0
+    done = ansible_project.orch("-s", "prod", "run", "bad", **env)
+    assert done.code == 3
+    assert "there is no filter 'to_nice_yaml_of_theirs'" in done.err
+    assert "group_vars/web.yml:1:" in done.err
+    linted = ansible_project.orch("-s", "prod", "lint")
+    assert linted.code == 0, linted.err
+    assert "note: a task that uses this value would fail: there is no filter" in linted.out
+
+
 def test_deploy_and_doctor(ansible_project: OrchProject, sshd: SshdServer) -> None:
     env = {"ORCH_VAULT_PASSWORD_FILE": str(ansible_project.root / "vault-password")}
     done = ansible_project.orch("-s", "prod", "run", "deploy", "--app", "blog", "-l", "web1", **env)
