@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command("resume", short_help="Go on with a run that did not end well.")
-@options.directory_option
+@options.records_options
 @click.option("-s", "--stage", "stages", multiple=True, hidden=True, expose_value=False)
 @click.argument("run", default="last", shell_complete=completion.complete_runs)
 @click.option(
@@ -108,8 +108,9 @@ def _working_folder(folder: str) -> Iterator[None]:
 
 def resume_command(command_options: CommandOptions, run: str) -> str:
     """Return the command line that resumes the run."""
-    directory = command_options.directory
-    return shlex.join(("orch", *(("-C", directory) if directory else ()), "resume", run))
+    words = ["-C", command_options.directory] if command_options.directory else []
+    words += [word for path in command_options.inventories for word in ("-i", path)]
+    return shlex.join(("orch", *words, "resume", run))
 
 
 def prepare_resume(

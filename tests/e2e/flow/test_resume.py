@@ -357,6 +357,21 @@ def test_after_ctrl_c_the_last_line_resumes_the_run(site: OrchProject) -> None:
     assert log(site, "a1")[-3:] == ["one", "two", "three"]
 
 
+def test_a_run_with_an_inventory_of_ansible_and_no_project(tmp_path: Path) -> None:
+    folder = OrchProject(tmp_path / "work").write(
+        {"hosts.ini": "x1 ansible_connection=local\nx2 ansible_connection=local\n"}
+    )
+    failed = folder.orch(
+        "-i", "hosts.ini", "exec", "--", f"test -e {folder.root}/ok; echo $ORCH_RUN"
+    )
+    assert failed.code == 1
+    run = failed.out.split()[-1]
+    assert failed.out.splitlines()[-1] == f"to resume: orch -i hosts.ini resume {run}"
+    (folder.root / "ok").touch()
+    done = folder.orch("-i", "hosts.ini", "resume", run)
+    assert (done.code, f"x1 | {run}" in done.out) == (0, True), done.err
+
+
 def test_a_run_in_progress_is_refused(site: OrchProject) -> None:
     site.write({"tasks/site.yml": "steps: [{run: sleep 600}]\n"})
     with site.start_orch("-s", "dev", "run", "site", "--json") as process:

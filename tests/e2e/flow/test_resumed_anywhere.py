@@ -165,6 +165,7 @@ def test_stopped_after_an_event_a_run_is_resumed(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)  # some wait more than a minute for the end of a session
 @pytest.mark.parametrize("first", range(1, 11))
 @pytest.mark.parametrize("action", ["kill", "interrupt", "cut"])
 def test_stopped_after_any_event_a_run_is_resumed(

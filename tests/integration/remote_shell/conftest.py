@@ -55,6 +55,7 @@ def open_session(shell: str, tmp_path: Path, home: Path) -> Iterator[SessionOpen
             ready_timeout: float = WAIT_TIMEOUT,
             lease: float = 60,
             renew: float = 20,
+            session_id: str = "",
             **environment: str,
         ) -> tuple[ShellSession, RecordingChannel]:
             folder = tmp_path / f"bin-{uuid4()}"
@@ -65,7 +66,13 @@ def open_session(shell: str, tmp_path: Path, home: Path) -> Iterator[SessionOpen
             connection = LocalConnection(command, {"PATH": path, "HOME": str(home)} | environment)
             closing.callback(connection.close)
             channel = RecordingChannel(connection.open(), cut)
-            session = ShellSession(channel, ready_timeout=ready_timeout, lease=lease, renew=renew)
+            session = ShellSession(
+                channel,
+                ready_timeout=ready_timeout,
+                lease=lease,
+                renew=renew,
+                session_id=session_id,
+            )
             closing.callback(session.close)
             return session, channel
 

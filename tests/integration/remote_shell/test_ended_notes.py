@@ -1,0 +1,75 @@
+"""A host whose connection breaks in a pipeline keeps a note of how far it came."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from orchestrator.model.command import StepCommand
+from orchestrator.remote_shell import SessionLostError, ShellSession
+from orchestrator.remote_shell.bootstrap import ended_note_script, remove_note_script
+from tests.integration.remote_shell.conftest import SessionOpener
+from tests.support.session_recording import RecordingListener, run_pipeline, wait_until
+
+ID = "5e5510"
+
+
+def note(home: Path) -> Path:
+    return home / ".orch/ended" / ID
+
+
+@pytest.mark.every_shell
+def test_a_note_tells_the_step_that_ran(open_session: SessionOpener, home: Path, mark: str) -> None:
+    session, channel = open_session(session_id=ID)
+    commands = [
+        StepCommand(3, "true"),
+        StepCommand(4, f"touch {home}/begun; sleep {mark}"),
+        StepCommand(5, f"touch {home}/never"),
+    ]
+    running = threading.Thread(target=run_until_lost, args=(session, commands))
+    running.start()
+    wait_until((home / "begun").exists, "step 4")
+    channel.close()
+    running.join()
+    wait_until(note(home).exists, "the note")
+    assert note(home).read_text() == "4 3\n"
+    assert not (home / "never").exists()
+    other, _ = open_session()
+    script = ended_note_script(ID, session.shell_pid, 0)
+    recording = run_pipeline(other, StepCommand(1, script), StepCommand(2, remove_note_script(ID)))
+    assert recording.stdout_of(1) == b"4 3\n"
+    assert not (home / ".orch").exists()
+
+
+def run_until_lost(session: ShellSession, commands: Sequence[StepCommand]) -> None:
+    with pytest.raises(SessionLostError):
+        session.run(commands, RecordingListener())
+
+
+def test_the_end_of_a_session_that_does_nothing_leaves_no_note(
+    open_session: SessionOpener, home: Path
+) -> None:
+    session, channel = open_session(session_id=ID)
+    run_pipeline(session, StepCommand(1, "true"), StepCommand(2, "exit 3"))
+    channel.close()
+    other, _ = open_session()
+    script = ended_note_script(ID, session.shell_pid, 60)
+    recording = run_pipeline(other, StepCommand(1, script))
+    assert recording.endings[1].exit_status == 3
+    assert not (home / ".orch").exists()
+
+
+def test_what_orch_ends_itself_leaves_no_note(
+    open_session: SessionOpener, home: Path, mark: str
+) -> None:
+    session, _ = open_session(session_id=ID)
+    commands = [StepCommand(1, f"touch {home}/begun; sleep {mark}")]
+    running = threading.Thread(target=session.run, args=(commands, RecordingListener()))
+    running.start()
+    wait_until((home / "begun").exists, "the step")
+    session.cancel()
+    running.join()
+    assert not (home / ".orch").exists()
