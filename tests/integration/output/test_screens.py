@@ -22,7 +22,10 @@ def normalized(lines: list[str]) -> str:
     text = re.sub(r"\b\d+(\.\d+)? s\b", "N s", "\n".join(lines).rstrip())
     text = re.sub(r"(?m)(?<= )\d+\.\d\d(?= |$)", "N.NN", text)
     text = re.sub(r"(?m)^log: \S*$(\n\S*runs\S*$)?", "log: FOLDER", text)
-    return re.sub(r"\b20\d{12}-[0-9a-f]{4}\b", "RUN", text)
+    text = re.sub(r"\b20\d{12}-[0-9a-f]{4}\b", "RUN", text)
+    return re.sub(
+        r"(?s)^(to resume: orch) -C \S.*? resume\s+RUN$", r"\1 resume RUN", text, flags=re.M
+    )
 
 
 def check_screen(terminal: TmuxTerminal, name: str, *, history: bool = False) -> None:
