@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,13 @@ def test_an_inventory_without_a_project(ansible_project: OrchProject, tmp_path: 
     assert after.code == 0, after.err
     history = ansible_project.orch("history", "-i", str(inventory), cwd=elsewhere, **state)
     assert history.out.count("exec") == 2
+    words = ("-i", str(inventory), "exec", "-l", "web1", "--", f"test -e {tmp_path}/flag")
+    stopped = ansible_project.orch(*words, cwd=elsewhere, **state)
+    assert stopped.code == 1
+    again = next(line for line in stopped.out.splitlines() if line.startswith("to resume: "))
+    (tmp_path / "flag").touch()
+    resumed = ansible_project.orch(*shlex.split(again)[3:], cwd=elsewhere, **state)
+    assert resumed.code == 0, resumed.err
     failed = ansible_project.orch(
         "-i", str(inventory), "hosts", "-l", "@failed", cwd=elsewhere, **state
     )
