@@ -351,7 +351,6 @@ def run_planned(
     ``is_resumable``: the run can be resumed later, unless it is a check. Raises UsageError.
     """
     from orchestrator.cli.tty_prompt import TtyPrompter
-    from orchestrator.commands.connections import decrypt_passwords
     from orchestrator.commands.run_plan import UserInterface, run_plan
     from orchestrator.journal import expected_seconds
     from orchestrator.output.ci_log import job_summary_file
@@ -365,7 +364,10 @@ def run_planned(
     if context.stage.protected and plan.changes and not plan.check_mode and not command_options.yes:
         tasks = (task.task for app_plan in plan.app_plans for task in app_plan.planned_tasks)
         confirm_protected_stage(context, ", ".join(tasks), plan.hosts)
-    decrypt_passwords(context.hosts, plan)
+    if context.stage.is_ansible:
+        from orchestrator.commands.connections import decrypt_passwords
+
+        decrypt_passwords(context.hosts, plan)
     terminal_lock = TerminalLock()
     terminal = TtyPrompter(terminal_lock)
     progress = None

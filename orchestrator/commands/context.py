@@ -19,7 +19,6 @@ from msgspec.structs import replace
 
 from orchestrator import playbook, templating
 from orchestrator.commands.cli_args import parse_extra_variables
-from orchestrator.commands.connections import check_connections, complete_connections
 from orchestrator.commands.inventory_access import inventory_access
 from orchestrator.commands.project import (
     StageChoice,
@@ -110,12 +109,11 @@ def load_context(
     else:
         stage_choice = select_stage(root, selector.stages, environ, example)
         stage = load_stage(root, stage_choice.name, access)
-    stage = complete_connections(
-        stage,
-        project or Path.cwd(),
-        environ,
-        secrets_source if selector.connects else SecretResolver(masks),
-    )
+    if stage.is_ansible:
+        from orchestrator.commands.connections import complete_connections  # costs 3 ms
+
+        resolver = secrets_source if selector.connects else SecretResolver(masks)
+        stage = complete_connections(stage, project or Path.cwd(), environ, resolver)
     if selector.hosts:
         hosts = _named_hosts(stage, selector.hosts)
     else:
@@ -123,7 +121,9 @@ def load_context(
     if selector.user is not None:
         hosts = tuple(_with_login_user(host, selector.user) for host in hosts)
         stage = replace(stage, hosts={**stage.hosts, **{host.name: host for host in hosts}})
-    if selector.connects:
+    if selector.connects and stage.is_ansible:
+        from orchestrator.commands.connections import check_connections
+
         check_connections(hosts)
     return ProjectContext(root, stage_choice, stage, hosts, secrets_source)
 

@@ -12,7 +12,6 @@ from orchestrator.inventory.programs import InventoryAccess
 from orchestrator.journal import private_state_file
 from orchestrator.model.secret import SecretResolver
 from orchestrator.yamlio.secret_sources import secret_fetcher
-from orchestrator.yamlio.vault_passwords import has_vault_password
 
 
 def inventory_access(
@@ -32,9 +31,11 @@ def inventory_access(
     access = InventoryAccess(
         environ, cache_file=partial(private_state_file, root, environ), refresh=refresh, tell=tell
     )
-    if secrets is None and has_vault_password(environ):
-        secrets = SecretResolver(fetch_secret=secret_fetcher(environ))
     if secrets is None:
-        return access
+        from orchestrator.yamlio.vault_passwords import has_vault_password  # costs 4 ms
+
+        if not has_vault_password(environ):
+            return access
+        secrets = SecretResolver(fetch_secret=secret_fetcher(environ))
     decrypt = secrets.decrypt_text
     return replace(access, open_vault=lambda secret: decrypt(secret) or "")

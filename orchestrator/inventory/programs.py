@@ -15,14 +15,12 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
-from orchestrator.inventory.ansible.script_source import plugin_command
 from orchestrator.model.marked_value import MarkedValue
 from orchestrator.model.secret import Secret
 from orchestrator.model.text_encoding import decode_bytes as keep_bytes
 from orchestrator.yamlio import child_process
 from orchestrator.yamlio.json_loader import parse_json
 from orchestrator.yamlio.local_files import expand_home, read_file
-from orchestrator.yamlio.vault_passwords import VAULT_FILE_VARIABLE
 from orchestrator.yamlio.yaml_loader import decode_utf8
 
 PROGRAM_TIMEOUT = 30.0
@@ -96,6 +94,8 @@ class ProgramRunner:
         self, path: Path, shown: str, plugin: str, sources: Sequence[Path]
     ) -> MarkedValue:
         """Return what Ansible prints for sources with the configuration of a plugin among them."""
+        from orchestrator.inventory.ansible.script_source import plugin_command
+
         words = plugin_command(sources, self.access.environ, plugin, shown)
         return self._run(words, path, shown)
 
@@ -147,6 +147,8 @@ class ProgramRunner:
         return out
 
     def _environ(self) -> dict[str, str]:
+        from orchestrator.yamlio.vault_passwords import VAULT_FILE_VARIABLE
+
         environ = {**self.access.environ, "ORCH_STAGE": self.stage, **_PLUGIN_SETTINGS}
         if password_file := environ.get(VAULT_FILE_VARIABLE):
             environ.setdefault(

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.errors import DiagnosticCollector, SourcePosition
-from orchestrator.inventory.ansible.loader import AnsibleLoader
 from orchestrator.inventory.directory import InventoryWarning
 from orchestrator.inventory.hostnames import COMMON, normalize_host
 from orchestrator.inventory.precedence import LayerKind, RankedLayer
@@ -45,6 +44,8 @@ def load_stage(root: Path, stage: str, access: InventoryAccess = DEFAULT_ACCESS)
     ]
     connection_notes: tuple[InventoryWarning, ...] = ()
     if parts[0].ansible:
+        from orchestrator.inventory.ansible.loader import AnsibleLoader  # costs 10 ms
+
         loader = AnsibleLoader(root, stage, access, problems, notes, project=root)
         found = loader.load(parts[0].ansible, [each.layer for each in base], parts[0].settings)
         _note_unused_common(parts, notes)
@@ -84,6 +85,8 @@ def load_inventories(
     at ``root``; ``project`` is the folder of the project, if there is one: its ``common/`` applies.
     Raises ``DefinitionError`` with every error found.
     """
+    from orchestrator.inventory.ansible.loader import AnsibleLoader  # costs 10 ms
+
     problems = DiagnosticCollector()
     notes: list[InventoryWarning] = []
     loader = AnsibleLoader(root, name, access, problems, notes, project=project)

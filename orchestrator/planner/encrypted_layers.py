@@ -8,11 +8,6 @@ from typing import cast
 from msgspec.structs import replace
 
 from orchestrator.errors import DefinitionError, Diagnostic
-from orchestrator.inventory.ansible.connection_variables import (
-    PASSWORD_SETTINGS,
-    SETTING_OF_VARIABLE,
-)
-from orchestrator.inventory.ansible.vars_files import parse_vars
 from orchestrator.model.host import VariableLayer
 from orchestrator.model.marked_value import MarkedValue, Values
 from orchestrator.model.secret import Secret, SecretResolver
@@ -25,6 +20,8 @@ def open_encrypted_layer(layer: VariableLayer, *, secrets: SecretResolver) -> Va
     """
     if layer.encrypted is None:
         return layer.vars
+    from orchestrator.inventory.ansible.vars_files import parse_vars  # only if a file is encrypted
+
     text = secrets.decrypt_text(layer.encrypted)
     if text is None:
         return {}
@@ -38,6 +35,11 @@ def open_encrypted_layer(layer: VariableLayer, *, secrets: SecretResolver) -> Va
 
 def _check_connection_variables(values: Iterable[str], file: Secret) -> None:
     """Raise DefinitionError for variables that would be unknown where the file is not decrypted."""
+    from orchestrator.inventory.ansible.connection_variables import (
+        PASSWORD_SETTINGS,
+        SETTING_OF_VARIABLE,
+    )
+
     for name in values:
         setting = SETTING_OF_VARIABLE.get(name)
         if setting is not None and setting not in PASSWORD_SETTINGS:

@@ -6,6 +6,7 @@ import codecs
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import DefinitionError, Diagnostic, UsageError
 from orchestrator.model.secret import Secret
@@ -13,7 +14,9 @@ from orchestrator.model.secret_masking import SecretMasker
 from orchestrator.model.text_encoding import decode_bytes
 from orchestrator.yamlio import child_process
 from orchestrator.yamlio.local_files import expand_home, read_file
-from orchestrator.yamlio.vault_passwords import vault_passwords
+
+if TYPE_CHECKING:
+    from orchestrator.yamlio.vault_passwords import VaultPasswords
 
 
 def secret_fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
@@ -25,7 +28,15 @@ def secret_fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
     file, are removed. The function raises DefinitionError if the source fails, and UsageError if
     nobody can answer a prompt. Passwords of vaults are read once.
     """
-    passwords = vault_passwords(environ)
+    passwords: list[VaultPasswords] = []  # once a value is encrypted
+
+    def decrypt(secret: Secret) -> str:
+        from orchestrator.yamlio.vault_passwords import vault_passwords
+
+        if not passwords:
+            passwords.append(vault_passwords(environ))
+        data = passwords[0].decrypt(secret.words[0], f"'{secret.name}'", secret.mark)
+        return _decode_secret(secret, data, is_vault=True)
 
     def fetch(secret: Secret) -> str:
         match secret.kind:
@@ -38,8 +49,7 @@ def secret_fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
             case "command":
                 return _decode_secret(secret, _run_secret_command(secret, environ))
             case "vault":
-                data = passwords.decrypt(secret.words[0], f"'{secret.name}'", secret.mark)
-                return _decode_secret(secret, data, is_vault=True)
+                return decrypt(secret)
             case _:
                 return _prompt_for_secret(secret)
 
