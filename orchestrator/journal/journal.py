@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -26,6 +26,7 @@ from orchestrator.model.event import (
     RunEvent,
     RunFinished,
     RunStarted,
+    SentStep,
     StepFinished,
     StepOutput,
     StepsSent,
@@ -38,9 +39,6 @@ from orchestrator.model.text_encoding import dump_json, encode_text
 
 MAX_DIFF_CHARS = 100_000
 """The length of a diff that is recorded; the rest of it is left out."""
-_EVENT_TYPES = {kind.__name__: kind for kind in (*get_args(RunEvent), HostSummary)}
-_EVENT_FIELDS = {name: kind.__struct_fields__ for name, kind in _EVENT_TYPES.items()}
-_EVENT_NAMES = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in _EVENT_TYPES}
 
 
 def event_record(event: RunEvent) -> dict[str, Any]:
@@ -51,28 +49,27 @@ def event_record(event: RunEvent) -> dict[str, Any]:
     1). Other steps than the items of a loop have no field ``loop``. Of the steps of StepsSent it
     has the numbers, as displayed, and the digests.
     """
-    found: dict[str, Any] = {"event": _EVENT_NAMES[type(event).__name__]}
-    for name in _EVENT_FIELDS[type(event).__name__]:
-        value = getattr(event, name)
-        if isinstance(value, StepResult):
-            found |= _result_record(value)
-        elif name in _LEFT_OUT_IF_EMPTY:
-            found |= {name: value} if value else {}
-        elif isinstance(event, StepsSent) and name == "steps":
-            found["steps"] = [
-                [step_number.number_label(step.step), text_digest(step.content)]
-                for step in event.steps
-            ]
-            if read_only := [n for n, step in enumerate(event.steps) if step.readonly]:
-                found["readonly"] = read_only
-        elif not (isinstance(event, RunFinished) and name == "rows"):  # run.json has them
-            found |= step_number.number_fields(value) if name == "step" else {name: value}
+    name, plain, optional, special = _FIELDS_BY_TYPE[type(event)]
+    found: dict[str, Any] = {"event": name}
+    for field in plain:
+        found[field] = getattr(event, field)
+    for field in optional:
+        if value := getattr(event, field):
+            found[field] = value
+    for field in special:
+        found |= _SPECIAL_FIELDS[field](getattr(event, field))
     return found
 
 
-_LEFT_OUT_IF_EMPTY = frozenset(
-    ("register", "has_secret", "rollback", "resumed", "redone_from", "shell_pid", "loop")
-)
+def _sent_steps_record(steps: Sequence[SentStep]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "steps": [
+            [step_number.number_label(step.step), text_digest(step.content)] for step in steps
+        ]
+    }
+    if read_only := [n for n, step in enumerate(steps) if step.readonly]:
+        found["readonly"] = read_only
+    return found
 
 
 def text_digest(text: str) -> str:
@@ -82,7 +79,7 @@ def text_digest(text: str) -> str:
 
 def row_record(ended: HostSummary) -> dict[str, Any]:
     """Return a host's summary as plain data."""
-    found = {name: getattr(ended, name) for name in _EVENT_FIELDS[HostSummary.__name__]}
+    found = {name: getattr(ended, name) for name in _ROW_FIELDS}
     found["status"] = ended.status.value
     return found
 
@@ -92,17 +89,7 @@ def _result_record(outcome: StepResult) -> dict[str, Any]:
         name: len(stream.head) + len(stream.tail) + stream.dropped
         for name, stream in (("stdout", outcome.stdout), ("stderr", outcome.stderr))
     }
-    extra: dict[str, Any] = {
-        "changes": [
-            {"key": change.key, "before": change.before, "after": change.after}
-            for change in outcome.changes
-        ],
-        "diff": outcome.diff[:MAX_DIFF_CHARS],
-        "attempts": outcome.attempts if outcome.attempts > 1 else 0,
-        "position": outcome.position,
-        "rescued": outcome.rescued,
-    }
-    return {name: value for name, value in extra.items() if value} | {
+    found: dict[str, Any] = {
         "status": outcome.status.value,
         "exit_status": outcome.exit_status,
         "seconds": round(outcome.seconds, 4),
@@ -110,6 +97,50 @@ def _result_record(outcome: StepResult) -> dict[str, Any]:
         "ignored": outcome.ignored,
         "bytes": sizes,
     }
+    if outcome.changes:
+        found["changes"] = [
+            {"key": change.key, "before": change.before, "after": change.after}
+            for change in outcome.changes
+        ]
+    if outcome.diff:
+        found["diff"] = outcome.diff[:MAX_DIFF_CHARS]
+    if outcome.attempts > 1:
+        found["attempts"] = outcome.attempts
+    if outcome.position:
+        found["position"] = outcome.position
+    if outcome.rescued:
+        found["rescued"] = True
+    return found
+
+
+_SPECIAL_FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
+    "outcome": _result_record,
+    "step": step_number.number_fields,
+    "steps": _sent_steps_record,
+}
+_OPTIONAL_FIELDS = frozenset(
+    ("register", "has_secret", "rollback", "resumed", "redone_from", "shell_pid", "loop")
+)
+"""The fields that are left out if they are empty."""
+
+
+def _fields_of(
+    kind: type[RunEvent],
+) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the name of the event, and its fields: plain ones, optional ones, and special ones."""
+    special = _SPECIAL_FIELDS.keys() - (set() if kind is StepsSent else {"steps"})
+    left_out = {"rows"} if kind is RunFinished else set[str]()  # run.json has them
+    names = [name for name in kind.__struct_fields__ if name not in left_out]
+    return (
+        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower(),
+        tuple(name for name in names if name not in special and name not in _OPTIONAL_FIELDS),
+        tuple(name for name in names if name in _OPTIONAL_FIELDS),
+        tuple(name for name in names if name in special),
+    )
+
+
+_FIELDS_BY_TYPE = {kind: _fields_of(kind) for kind in get_args(RunEvent)}
+_ROW_FIELDS = HostSummary.__struct_fields__
 
 
 _E = TypeVar("_E", bound=RunEvent)
