@@ -187,11 +187,13 @@ def test_lint_names_what_has_no_meaning(ansible_project: OrchProject) -> None:
     assert "write vars['my-var']" in done.out
 
 
+@pytest.mark.parametrize("transport", ["ssh", "openssh"])
 def test_options_of_ssh_lead_through_a_jump_host(
-    ansible_project: OrchProject, sshd: SshdServer
+    ansible_project: OrchProject, transport: str
 ) -> None:
     ansible_project.write(
         {
+            "inventories/prod/group_vars/site.yml": f"ansible_connection: {transport}\n",
             "inventories/prod/host_vars/db1.yml": "ansible_ssh_extra_args: -o ProxyJump=web1\n",
             "inventories/prod/host_vars/web2.yml": f"""\
                 ansible_ssh_extra_args: -o "ProxyCommand=bash {ansible_project.root}/proxy %h %p"
