@@ -268,6 +268,61 @@ def test_a_rollback_after_the_resume_covers_what_was_begun_before(site: OrchProj
     assert log(site, "a1") == ["up", "down"]
 
 
+def test_a_rollback_that_was_killed_leaves_its_task_undone(site: OrchProject) -> None:
+    site.write(
+        {
+            "tasks/up.yml": """
+                steps: [{run: echo up >> ~/log}]
+                rollback:
+                  - run: echo down >> ~/log
+                  - run: test -e ~/ok || { touch ~/begun; sleep 600; }
+            """,
+            "tasks/bad.yml": "steps: [{run: test -e ~/ok}]\n",
+        }
+    )
+    with site.start_orch("-s", "dev", "run", "up", "bad") as process:
+        wait_until_both(site, "begun")
+        kill_orch(process)
+    repair(site, "a1", "a2")
+    done = site.orch("resume")
+    assert done.code == 0, done.err
+    assert log(site, "a1") == ["up", "down", "up"]
+
+
+def test_what_a_batch_left_is_done_before_the_next_one(site: OrchProject) -> None:
+    site.write(
+        {
+            "tasks/site.yml": """
+                tasks:
+                  - each: {}
+                    batch: 1
+                    on_batch_failure: continue
+            """,
+            "tasks/each.yml": """
+                steps: [{run: echo one >> ~/log}, {run: test -e ~/ok; echo two >> ~/log}]
+            """,
+        }
+    )
+    repair(site, "a2")
+    assert site.orch("-s", "dev", "run", "site").code == 1
+    repair(site, "a1")
+    assert site.orch("resume").code == 0
+    assert log(site, "a1") == log(site, "a2") == ["one", "two"]
+
+
+def test_a_task_that_was_skipped_with_step_stays_skipped(site: OrchProject) -> None:
+    site.write(
+        {
+            "tasks/one.yml": "steps: [{run: echo one >> ~/log}]\n",
+            "tasks/two.yml": "steps: [{run: echo two >> ~/log; test -e ~/ok}]\n",
+        }
+    )
+    assert site.orch("-s", "dev", "run", "one", "two", "--step", stdin="s\nr\n").code == 1
+    repair(site, "a1", "a2")
+    assert site.orch("resume", stdin="r\n").code == 0
+    assert log(site, "a1") == ["two", "two"]
+
+
 @pytest.fixture
 def killed(site: OrchProject) -> OrchProject:
     """Kill a run while its second step sleeps, on both hosts."""
