@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -51,13 +52,16 @@ def create_file(path: Path, data: bytes) -> bool:
 def replace_file(path: Path, data: bytes) -> None:
     """Replace the contents of a file atomically; its mode is kept, and so is a link to it.
 
-    Raises UsageError.
+    Raises UsageError, also for what is not a regular file.
     """
     import tempfile
 
     try:
         target = path.resolve(strict=True)
-        mode = stat.S_IMODE(target.stat().st_mode)
+        about = target.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        mode = stat.S_IMODE(about.st_mode)
         handle, name = tempfile.mkstemp(prefix=".orch-", dir=target.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -71,6 +75,22 @@ def replace_file(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise _write_error("change", path, error) from None
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Create or replace a file; what is not a regular one, like /dev/null, is written to.
+
+    Raises UsageError.
+    """
+    try:
+        is_special = path.exists() and not path.is_file() and not path.is_dir()
+        if is_special:
+            path.write_bytes(data)
+            return
+    except OSError as error:
+        raise _write_error("write", path, error) from None
+    if path.exists() or not create_file(path, data):
+        replace_file(path, data)
 
 
 def _write_error(verb: str, path: Path, error: OSError) -> UsageError:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from orchestrator.commands.file_writer import write_output
 from orchestrator.errors import Diagnostic, OrchError, UsageError
 from orchestrator.journal.host_log import heading_text
 from orchestrator.journal.run_reader import RecordedRun, find_run, read_events
@@ -76,14 +77,7 @@ def write_reports(
         if file == "-":
             open_console(stdout, environ).write(text)
             continue
-        path = Path(file)
-        new = path.with_name(f".{path.name}.new")
-        try:
-            new.write_text(text, "utf-8", "backslashreplace")
-            new.replace(path)
-        except OSError as error:
-            new.unlink(missing_ok=True)
-            raise _unwritable(file, error.strerror or str(error)) from None
+        write_output(Path(file), text.encode("utf-8", "backslashreplace"))
 
 
 def append_job_summary(root: Path, environ: Mapping[str, str], run: str, stderr: TextIO) -> None:

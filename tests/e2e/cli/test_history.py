@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -202,6 +203,24 @@ def test_the_page_of_a_run_has_the_texts_of_its_steps(recorded: OrchProject) -> 
     page = (recorded.root / "run.html").read_text()
     assert "t, step 1, on web[1-2]" in page
     assert "echo web2" in page
+
+
+def test_a_report_is_written_to_a_pipe_and_keeps_a_link(
+    recorded: OrchProject, tmp_path: Path
+) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert recorded.orch("report", "--markdown", str(pipe)).code == 0
+        assert os.read(reader, 100).startswith(b"## dev: t")
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    (tmp_path / "file").write_text("old")
+    link.symlink_to("file")
+    assert recorded.orch("report", "--markdown", str(link)).code == 0
+    assert link.is_symlink() and (tmp_path / "file").read_text().startswith("## dev: t")
 
 
 def test_diff_shows_other_texts_but_not_the_runs_release(project: OrchProject) -> None:
