@@ -22,7 +22,13 @@ from orchestrator.output.json_lines import FIELD_HELP, event_to_json
 from orchestrator.planner.template_objects import OBJECT_FIELDS, OBJECT_HELP
 from orchestrator.playbook import keywords
 from orchestrator.playbook.model import PARAM_TYPES
-from orchestrator.templating.function_help import FILTER_HELP, FUNCTION_HELP, TEST_HELP
+from orchestrator.templating.function_help import (
+    FILTER_EXAMPLES,
+    FILTER_HELP,
+    FUNCTION_HELP,
+    TEST_EXAMPLES,
+    TEST_HELP,
+)
 from orchestrator.yamlio.file_keys import VALUE_KIND_HELP, KeyTable
 
 
@@ -397,17 +403,52 @@ def _templates() -> ReferenceTopic:
         "Templates",
         "Text in `{{ }}` is an expression of Jinja. Every value in a command is quoted as its "
         "place requires. A name is a variable, a param, a registered result or one of the built-in "
-        "objects. The fields of `facts` are in `orch doc facts`.",
+        "objects. The fields of `facts` are in `orch doc facts`; see also `filters` and `tests`.",
         (
             help_table("Objects", ("name", "meaning"), OBJECT_HELP),
             *fields,
-            help_table("Filters: `value | filter`", ("filter", "meaning"), FILTER_HELP),
-            help_table("Tests: `value is test`", ("test", "meaning"), TEST_HELP),
             help_table("Functions", ("function", "meaning"), FUNCTION_HELP),
         ),
         "- run: ln -sfn releases/{{ run.release }} {{ deploy_to }}/current\n"
         "  when: facts.os == 'linux' and host.roles | length > 1\n",
     )
+
+
+def _filters() -> ReferenceTopic:
+    rows = _with_examples(FILTER_HELP, FILTER_EXAMPLES)
+    return ReferenceTopic(
+        "filters",
+        "Filters",
+        "`value | filter` in a template changes a value. What a filter makes of a secret is a "
+        "secret. A regular expression cannot come from a host. Values are shown in JSON; what is "
+        "marked as Ansible's has its name and its meaning.",
+        (help_table("Filters: `value | filter`", ("filter", "meaning"), rows),),
+        "- run: useradd -G {{ groups | union(['adm']) | join(',') }} {{ name }}\n"
+        "  when: facts.release is version('12', '>=')\n",
+    )
+
+
+def _tests() -> ReferenceTopic:
+    rows = _with_examples(TEST_HELP, TEST_EXAMPLES)
+    return ReferenceTopic(
+        "tests",
+        "Tests",
+        "`value is test` in a template is true or false, and so is `value is not test`. What is "
+        "marked as Ansible's has its name and its meaning.",
+        (help_table("Tests: `value is test`", ("test", "meaning"), rows),),
+        "- run: systemctl restart app\n  when: config is changed and host.name is match('web')\n",
+    )
+
+
+def _with_examples(
+    texts: Mapping[str, str], examples: Mapping[str, tuple[str, str]]
+) -> dict[str, str]:
+    return {
+        name: f"{text}. `{examples[name][0]}` is `{examples[name][1]}`"
+        if name in examples
+        else text
+        for name, text in texts.items()
+    }
 
 
 def _facts() -> ReferenceTopic:
@@ -622,6 +663,8 @@ _TOPICS: dict[str, Callable[[], ReferenceTopic]] = {
     "claims": _claims,
     "connect": _connect,
     "templates": _templates,
+    "filters": _filters,
+    "tests": _tests,
     "facts": _facts,
     "statuses": _statuses,
     "events": _events,

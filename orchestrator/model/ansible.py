@@ -177,3 +177,72 @@ def module_hint(name: str, known: Container[str] = ()) -> str:
     if short != name and short in known:
         return f"write `{short}:`, without the collection's name"
     return MODULE_HINTS.get(short, "")
+
+
+_LOCAL_PATH = (
+    "a template reads nothing of this machine; test it in a step, with `run: test -e PATH`"
+)
+_NO_DATE = "`run.started` is the time of the run; format another one in a step, with `date`"
+
+FILTER_HINTS = {
+    "checksum": "write `hash('sha1')`",
+    "sha1": "write `hash('sha1')`",
+    "md5": "write `hash('md5')`",
+    "from_yaml_all": "write `from_yaml` for each document",
+    "split": "write `x.split(',')`",
+    "path_join": "write `[a, b] | join('/')`",
+    "urldecode": "there is only `urlencode`",
+    "urlsplit": "write `x | regex_search('//([^/]+)', '\\\\1')` for the host",
+    "to_uuid": "write `hash('sha1')`",
+    "type_debug": "write `x is string`, `is mapping` and the like",
+    "shuffle": "write `x | random_seeded(host.name)` for one item, or `x | sort`",
+    "rekey_on_member": "write `{% for %}`, or `items2dict(key_name=…)`",
+    "comment": "write `x | indent(first=true)`, or `# ` at each line in the template",
+    "log": "write `**` and `/`: there are no logarithms",
+    "pow": "write `x ** y`",
+    "root": "write `x ** 0.5`",
+    "product": "write two loops: `{% for a in x %}{% for b in y %}`",
+    "combinations": "write two loops: `{% for a in x %}{% for b in x %}`",
+    "permutations": "write two loops: `{% for a in x %}{% for b in x %}`",
+    "ipsubnet": "write `ipaddr('subnet')`, or `ipaddr(NUMBER)`",
+    "ipwrap": "write `'[' ~ x ~ ']' if x is search(':') else x`",
+    "community.general.dict": "write `dict(x)`",
+    "strftime": _NO_DATE,
+    "to_datetime": _NO_DATE,
+    **dict.fromkeys(("fileglob", "expandvars", "expanduser", "realpath", "relpath"), _LOCAL_PATH),
+    **dict.fromkeys(("normpath", "commonpath"), "write the path as it is to be"),
+    **dict.fromkeys(
+        ("vault", "unvault"), "see `orch vault`; encrypted values are read as they are"
+    ),
+}
+"""Filters that only Ansible has: what to write instead."""
+
+TEST_HINTS = {
+    **dict.fromkeys(("success", "successful"), "write `is succeeded`"),
+    "failure": "write `is failed`",
+    "change": "write `is changed`",
+    "skip": "write `is skipped`",
+    "issubset": "write `is subset(…)`",
+    "issuperset": "write `is superset(…)`",
+    "truthy": "write `x | bool`, or the value itself",
+    "falsy": "write `not (x | bool)`",
+    "any": "write `x | select | list | length > 0`",
+    "all": "write `x | reject | list | length == 0`",
+    "url": "write `is match('https?://')`",
+    "uri": "write `is match('[a-z]+:')`",
+    "urn": "write `is match('urn:')`",
+    "abs": "write `is match('/')`",
+    "is_abs": "write `is match('/')`",
+    **dict.fromkeys(
+        (
+            *("exists", "file", "directory", "link", "link_exists", "mount", "same_file"),
+            *("is_file", "is_dir", "is_link", "is_mount", "is_same_file"),
+        ),
+        _LOCAL_PATH,
+    ),
+    **dict.fromkeys(
+        ("unreachable", "reachable"), "an unreachable host runs nothing; see `--unreachable skip`"
+    ),
+    **dict.fromkeys(("vault_encrypted", "vaulted_file"), "encrypted values are read as they are"),
+}
+"""Tests that only Ansible has: what to write instead."""

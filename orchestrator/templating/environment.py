@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,8 @@ from orchestrator.model.marked_value import NamedObject
 from orchestrator.model.registered_result import RegisteredResult, UnknownResult
 from orchestrator.model.text_encoding import repr_text
 from orchestrator.templating import limits
+from orchestrator.templating.filters import ANSIBLE_FILTERS, ANSIBLE_TESTS, HOST_TEXT_HINTS, formats
+from orchestrator.templating.scope import TEMPLATE_OBJECTS, host_text_reads_of
 from orchestrator.templating.value_text import (
     TEXT_FILTERS,
     UnusableValueError,
@@ -39,6 +40,7 @@ FREE_NAME_FILTER, KEEP_FILTER, INSERT_FILTER = "a free name", "keep the value", 
 INSERT_TEXT_FILTER = "insert the value into a text"
 CONDITION_NAME_FILTER = "a free name in a condition"
 SLICE_FILTER = "a part of a value"
+READS_FILTER, PROJECT_TEXT_FILTER = "reads of host text so far", "text of the project"
 CONCAT_FILTER, ROUNDS_FILTER = "the texts of values", "the rounds of a loop"
 _SIZED_FILTERS = (
     "center",
@@ -49,10 +51,10 @@ _SIZED_FILTERS = (
     "round",
     "truncate",
     "to_json",
+    "to_nice_json",
     "tojson",
 )
 """Filters with an argument for a width, length or precision."""
-_MAX_INDENT = 100
 _RESULT_HINT = "use a name that a step registers with `register:`"
 _INTEGERS = {"+": operator.add, "*": operator.mul, "%": operator.mod}
 _DATA_TYPES = frozenset({str, int, float, bool, list, tuple, dict})
@@ -253,8 +255,8 @@ def template_environment(*, comments: bool, trim: bool = False) -> TemplateEnvir
         "bool": to_bool,
         "basename": lambda path: posixpath.basename(str(path).rstrip("/")),
         "dirname": lambda path: posixpath.dirname(str(path).rstrip("/")),
-        "to_json": _to_json,
-        "tojson": _to_json,
+        "tojson": formats.to_json,
+        **ANSIBLE_FILTERS,
         **dict.fromkeys(("default", "d"), default_filter),
         "join": _join,
     }
@@ -267,6 +269,8 @@ def template_environment(*, comments: bool, trim: bool = False) -> TemplateEnvir
         "raw": _identity_filter,
         "words": _identity_filter,
         SLICE_FILTER: _slice,
+        READS_FILTER: _host_text_reads,
+        PROJECT_TEXT_FILTER: _project_text,
         FREE_NAME_FILTER: _free_name,
         CONDITION_NAME_FILTER: _asked_name,
         KEEP_FILTER: _keep_value,
@@ -276,7 +280,8 @@ def template_environment(*, comments: bool, trim: bool = False) -> TemplateEnvir
         ROUNDS_FILTER: _count_rounds,
     }
     env.tests |= {
-        word: _result_test(word) for word in ("changed", "failed", "skipped", "succeeded")
+        **ANSIBLE_TESTS,
+        **{word: _result_test(word) for word in ("changed", "failed", "skipped", "succeeded")},
     }
     return env
 
@@ -337,6 +342,30 @@ def _bound_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
 @pass_context
 def _slice(context: Any, value: Any, start: Any, stop: Any, step: Any) -> Any:
     return context.propagate_taint((value,), value[start:stop:step])
+
+
+@pass_context
+def _host_text_reads(context: Any, _: object) -> int:
+    return host_text_reads_of(context.scope)
+
+
+@pass_context
+def _project_text(
+    context: Any, reads_before: int, value: Any, used_by: str, sources: tuple[str, ...]
+) -> Any:
+    """Return a value that is no text from a host, according to the names that it is made of.
+
+    ``reads_before``: the number of values with host text that were read before this one. Raises
+    UnusableValueError for text from a host.
+    """
+    scope = context.scope
+    through = host_text_reads_of(scope) != reads_before
+    for name in sources:
+        if (name in TEMPLATE_OBJECTS and through) or scope.from_host(name):
+            raise UnusableValueError(
+                f"`{used_by}` of '{name}', which came from a host", HOST_TEXT_HINTS[used_by]
+            )
+    return value
 
 
 @pass_context
@@ -416,12 +445,6 @@ def _insert_text(context: Any, value: object, index: int) -> str:
         context.work.left -= 1
         return str(value)
     return _insert_value(context, value, index)
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    if isinstance(indent, int) and indent > _MAX_INDENT:
-        raise UnusableValueError(f"an indent of more than {_MAX_INDENT} blanks")
-    return json.dumps(value, ensure_ascii=False, indent=indent, default=text_of)
 
 
 def _replace(value: Any, old: Any, new: Any, count: int | None = None) -> str:

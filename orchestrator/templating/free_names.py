@@ -13,10 +13,13 @@ from orchestrator.templating.environment import (
     CONDITION_NAME_FILTER,
     FREE_NAME_FILTER,
     FUNCTIONS,
+    PROJECT_TEXT_FILTER,
+    READS_FILTER,
     ROUNDS_FILTER,
     SLICE_FILTER,
     mark_unbounded,
 )
+from orchestrator.templating.filters import PATTERN_USERS
 from orchestrator.templating.template_parser import apply_filter
 
 
@@ -96,10 +99,9 @@ class LazyLookupTransformer(NodeTransformer):
     no bounds checks.
     """
 
-    def __init__(
-        self, names: frozenset[str], otherwise: str | None, counters: frozenset[str]
-    ) -> None:
-        self._names, self._otherwise, self._counters = names, otherwise, counters
+    def __init__(self, names: FreeNames, otherwise: str | None, counters: frozenset[str]) -> None:
+        self._free, self._names = names, names.lazy
+        self._otherwise, self._counters = otherwise, counters
         self._look_up = FREE_NAME_FILTER
 
     def _calculation(self, node: nodes.BinExpr) -> nodes.Node:
@@ -139,6 +141,50 @@ class LazyLookupTransformer(NodeTransformer):
         texts = nodes.List(node.nodes, lineno=node.lineno)
         return apply_filter(texts, CONCAT_FILTER, node.lineno)
 
+    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:  # noqa: N802
+        """Let a filter with a regular expression refuse text from a host as one."""
+        return self._with_patterns(node)
+
+    def visit_Test(self, node: nodes.Test) -> nodes.Node:  # noqa: N802
+        """Let a test with a regular expression refuse text from a host as one."""
+        return self._with_patterns(node)
+
+    def _with_patterns(self, node: nodes.Filter | nodes.Test) -> nodes.Node:
+        """Guard the argument after the name of the filter or test, also if `map` applies it."""
+        applied = [node.name, *(arg.value for arg in node.args if isinstance(arg, nodes.Const))]
+        users = [name for name in applied[:3] if name in PATTERN_USERS]
+        if users:
+            at = 0 if node.name in PATTERN_USERS else 1 + node.args.index(_const(node, users[0]))
+            node.args[at : at + 1] = [self._guard(arg, users[0]) for arg in node.args[at : at + 1]]
+            for pair in node.kwargs:
+                if pair.key in ("pattern", "regex"):
+                    pair.value = self._guard(pair.value, users[0])
+            if node.dyn_args:
+                node.dyn_args = self._guard(node.dyn_args, users[0])
+            if node.dyn_kwargs:
+                node.dyn_kwargs = self._guard(node.dyn_kwargs, users[0])
+        return self.generic_visit(node)
+
+    def _guard(self, node: nodes.Expr, used_by: str) -> nodes.Expr:
+        """Return the expression, which refuses text from a host when it is evaluated."""
+        sources = tuple(sorted(self._pattern_sources(node)))
+        if not sources:
+            return node
+        at = node.lineno
+        reads = apply_filter(nodes.Const(None, lineno=at), READS_FILTER, at)
+        given = (nodes.Const(value, lineno=at) for value in (used_by, sources))
+        return apply_filter(reads, PROJECT_TEXT_FILTER, at, node, *given)
+
+    def _pattern_sources(self, node: nodes.Expr) -> frozenset[str]:
+        """Return the names that a regular expression is made of, except those it has escaped."""
+        if isinstance(node, nodes.Filter) and node.name == "regex_escape":
+            return frozenset()
+        if isinstance(node, nodes.Concat):
+            return frozenset[str]().union(*map(self._pattern_sources, node.nodes))
+        if isinstance(node, nodes.Add):
+            return self._pattern_sources(node.left) | self._pattern_sources(node.right)
+        return self._free.sources(node)
+
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
         """Count the rounds of a loop, each with the number of steps of its body."""
         parts = sum(1 for part in node.body for _ in part.find_all(nodes.Node))
@@ -166,6 +212,11 @@ class LazyLookupTransformer(NodeTransformer):
         self.generic_visit(node)
         node.test = test
         return node
+
+
+def _const(node: nodes.Filter | nodes.Test, value: str) -> nodes.Expr:
+    """Return the argument that is a constant text."""
+    return next(arg for arg in node.args if isinstance(arg, nodes.Const) and arg.value == value)
 
 
 def counter_names(tree: nodes.Template, free: frozenset[str]) -> frozenset[str]:

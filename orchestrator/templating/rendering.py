@@ -198,7 +198,7 @@ def compile_tree(
     names = names or find_free_names(tree)
     spots = tuple(_find_name_positions(tree))
     LazyLookupTransformer(
-        names.lazy, otherwise, counter_names(tree, names.required | names.optional)
+        names, otherwise, counter_names(tree, names.required | names.optional)
     ).visit(tree)
     try:
         template = Template.from_code(env, env.compile(tree), {})

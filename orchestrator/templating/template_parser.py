@@ -18,6 +18,7 @@ from jinja2.parser import Parser
 from msgspec import Struct
 
 from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition, suggest_nearest
+from orchestrator.model.ansible import FILTER_HINTS, TEST_HINTS
 from orchestrator.templating.environment import TemplateEnvironment
 
 # Jinja converts every CR to a newline; so a blank that it keeps is substituted for CR.
@@ -189,7 +190,11 @@ def _check_filters(parsed: ParsedTemplate, env: TemplateEnvironment) -> None:
         if node.name in table:
             continue
         kind = "filter" if isinstance(node, nodes.Filter) else "test"
-        hint = suggest_nearest(node.name, table)
-        if node.name in ("quote", "shellquote", "sh"):
+        of_ansible = FILTER_HINTS if isinstance(node, nodes.Filter) else TEST_HINTS
+        short = node.name.rpartition(".")[2]  # as in ansible.builtin.combine
+        hint = of_ansible.get(short) or suggest_nearest(short, table)
+        if short != node.name and short in table:
+            hint = f"write `{short}`"
+        if node.name in ("shellquote", "sh"):
             hint = "remove it: values in a command are quoted for their context"
         raise parsed.source.error_at(f"there is no {kind} '{node.name}'", node.lineno - 1, hint)

@@ -76,6 +76,8 @@ def _builtin_words(words: list[str]) -> list[str]:
 
 
 _FILTERS = ("raw", "words")
+_NO_QUOTE = "`quote` in a command would quote the value twice"
+_QUOTE_HINT = "remove it: values in a command are quoted for their context"
 _LITERAL_HINT = "for literal text write `{% raw %}…{% endraw %}` around it"
 _REFUSED_NODES: dict[type[nodes.Node], str] = {
     nodes.Include: "include",
@@ -187,6 +189,8 @@ class ShellTemplateRewriter:
     def _refuse_filters(self, node: nodes.Node, besides: nodes.Node | None = None) -> None:
         inside = [node, *node.find_all(nodes.Filter)]
         for found in inside:
+            if isinstance(found, nodes.Filter) and found.name == "quote":
+                raise UnsafeShellError(_NO_QUOTE, found.lineno - 1, _QUOTE_HINT)
             if found is not besides and isinstance(found, nodes.Filter) and found.name in _FILTERS:
                 what = f"`{found.name}` must be the last filter in a `{{{{ … }}}}`"
                 raise UnsafeShellError(what, found.lineno - 1)

@@ -168,7 +168,8 @@ AT_LOAD = (
     ("a {{ x @@y }}", "expected token"),
     ("a {{ x ~@@? }}", "unexpected char '?'"),
     ("a {{ x | @@uper }}", "there is no filter 'uper'"),
-    ("a {{ x | @@quote }}", "there is no filter 'quote'"),
+    ("a {{ x | @@quote }}", "`quote` in a command would quote the value twice"),
+    ("a {{ x | @@ansible.builtin.combin }}", "there is no filter 'ansible.builtin.combin'"),
     ("a {% if b @@is defind %}{% endif %}", "there is no test 'defind'"),
 )  # fmt: skip
 

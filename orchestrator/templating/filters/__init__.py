@@ -1,0 +1,76 @@
+"""Filters and tests under Ansible's names, beside those of Jinja."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orchestrator.templating.filters import (
+    containers,
+    formats,
+    ip_addresses,
+    sizes,
+    texts,
+    version_tests,
+)
+
+ANSIBLE_FILTERS: Mapping[str, Callable[..., Any]] = {
+    "b64decode": texts.b64decode,
+    "b64encode": texts.b64encode,
+    "combine": containers.combine,
+    "dict2items": containers.dict2items,
+    "difference": containers.difference,
+    "extract": containers.extract,
+    "flatten": containers.flatten,
+    "from_json": formats.from_json,
+    "from_yaml": formats.from_yaml,
+    "hash": texts.hash_text,
+    "human_readable": sizes.human_readable,
+    "human_to_bytes": sizes.human_to_bytes,
+    "intersect": containers.intersect,
+    "ipaddr": ip_addresses.ipaddr,
+    "ipv4": ip_addresses.ipv4,
+    "ipv6": ip_addresses.ipv6,
+    "items2dict": containers.items2dict,
+    "mandatory": containers.mandatory,
+    "quote": texts.quote,
+    "random": containers.random_item,
+    "random_seeded": containers.random_seeded,
+    "regex_escape": texts.regex_escape,
+    "regex_findall": texts.regex_findall,
+    "regex_replace": texts.regex_replace,
+    "regex_search": texts.regex_search,
+    "splitext": texts.splitext,
+    "subelements": containers.subelements,
+    "symmetric_difference": containers.symmetric_difference,
+    "ternary": containers.ternary,
+    "to_json": formats.to_json,
+    "to_nice_json": formats.to_nice_json,
+    "to_nice_yaml": formats.to_nice_yaml,
+    "to_yaml": formats.to_yaml,
+    "union": containers.union,
+    "zip": containers.zip_lists,
+    "zip_longest": containers.zip_longest_lists,
+}
+
+ANSIBLE_TESTS: Mapping[str, Callable[..., bool]] = {
+    "contains": containers.contains,
+    "match": texts.matches,
+    "regex": texts.is_regex,
+    "search": texts.searches,
+    "subset": containers.is_subset,
+    "superset": containers.is_superset,
+    "version": version_tests.is_version,
+    "version_compare": version_tests.is_version,
+}
+
+PATTERN_USERS = frozenset(
+    ("regex_findall", "regex_replace", "regex_search", "match", "regex", "search")
+)
+"""Filters and tests whose first argument is a regular expression."""
+
+HOST_TEXT_HINTS: Mapping[str, str] = dict.fromkeys(
+    PATTERN_USERS,
+    "a regular expression is the project's own; a text from a host needs `| regex_escape`",
+)
+"""What to write instead, for filters and tests that refuse text from a host in an argument."""

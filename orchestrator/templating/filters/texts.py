@@ -1,0 +1,215 @@
+"""Filters and tests of texts, under Ansible's names and with its meaning.
+
+Source: the documentation of ``ansible.builtin``'s filters and tests.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import posixpath
+import re
+from functools import lru_cache
+from typing import Any
+
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.shell_quoting import shell_quote
+from orchestrator.model.text_encoding import encode_lossy
+from orchestrator.templating import limits
+from orchestrator.templating.value_text import UnusableValueError, text_of
+
+MAX_REGEX_CHARS = 1 << 20
+"""Length of a text that a regular expression is applied to."""
+_GROUP = lazy_regex(r"\\(?:([0-9]+)|g<(\w+)>)")
+_BRE_SPECIAL = lazy_regex(r"[].[^$*\\]")
+
+
+def regex_replace(
+    value: Any,
+    pattern: Any = "",
+    replacement: Any = "",
+    ignorecase: bool = False,
+    multiline: bool = False,
+    count: int = 0,
+    mandatory_count: int = 0,
+) -> str:
+    r"""Replace what a regular expression matches, at most ``count`` times unless it is 0.
+
+    ``\1`` and ``\g<name>`` in the replacement stand for groups. Raises UnusableValueError if
+    ``mandatory_count`` is not 0 and not the number of matches.
+    """
+    text, template, size = _subject(value), text_of(replacement), 0
+
+    def replaced(match: re.Match[str]) -> str:
+        nonlocal size
+        try:
+            part = match.expand(template)
+        except (re.error, IndexError) as error:
+            raise UnusableValueError(
+                f"the replacement '{template}' is not valid: {error}"
+            ) from None
+        size += len(part)
+        limits.check_length(size)
+        return part
+
+    compiled = _compiled(pattern, ignorecase, multiline)
+    output, found = compiled.subn(replaced, text, count=count)
+    if mandatory_count and found != mandatory_count:
+        raise UnusableValueError(
+            f"'{text_of(pattern)}' is to match {mandatory_count} times, and matches {found} times"
+        )
+    return output
+
+
+def regex_search(
+    value: Any, pattern: Any, *groups: Any, ignorecase: bool = False, multiline: bool = False
+) -> str | list[str | None] | None:
+    r"""Return the first match of a regular expression, or none.
+
+    With ``groups``, each like ``\1`` or ``\g<name>``, return the list of their texts.
+    """
+    keys = [_group_key(group) for group in groups]
+    match = _compiled(pattern, ignorecase, multiline).search(_subject(value))
+    if match is None:
+        return None
+    if not keys:
+        return match[0]
+    try:
+        return [match[key] for key in keys]
+    except IndexError:
+        known = match.re.groups
+        raise UnusableValueError(
+            f"'{text_of(pattern)}' has {known} groups, and not these"
+        ) from None
+
+
+def regex_findall(
+    value: Any, pattern: Any, multiline: bool = False, ignorecase: bool = False
+) -> list[Any]:
+    """Return every match of a regular expression; lists of their groups if it has several."""
+    found = _compiled(pattern, ignorecase, multiline).findall(_subject(value))
+    return [list(each) if isinstance(each, tuple) else each for each in found]
+
+
+def regex_escape(value: Any, re_type: str = "python") -> str:
+    """Return a regular expression that matches exactly this text.
+
+    ``re_type``: ``python``, or ``posix_basic`` for grep and sed.
+    """
+    if re_type == "python":
+        return re.escape(text_of(value))
+    if re_type == "posix_basic":
+        return _BRE_SPECIAL.sub(r"\\\g<0>", text_of(value))
+    raise UnusableValueError(f"there is no re_type '{re_type}'", "it is python or posix_basic")
+
+
+def matches(value: Any, pattern: Any, ignorecase: bool = False, multiline: bool = False) -> bool:
+    """Return True if a regular expression matches at the beginning of the text."""
+    return bool(_compiled(pattern, ignorecase, multiline).match(_subject(value)))
+
+
+def searches(value: Any, pattern: Any, ignorecase: bool = False, multiline: bool = False) -> bool:
+    """Return True if a regular expression matches anywhere in the text."""
+    return bool(_compiled(pattern, ignorecase, multiline).search(_subject(value)))
+
+
+def is_regex(
+    value: Any,
+    pattern: Any = "",
+    ignorecase: bool = False,
+    multiline: bool = False,
+    match_type: str = "search",
+) -> bool:
+    """Return True if a regular expression matches: ``search``, ``match`` or ``fullmatch``."""
+    if match_type not in ("search", "match", "fullmatch"):
+        raise UnusableValueError(
+            f"there is no match_type '{match_type}'", "it is search, match or fullmatch"
+        )
+    compiled = _compiled(pattern, ignorecase, multiline)
+    return bool(getattr(compiled, match_type)(_subject(value)))
+
+
+def b64encode(value: Any, encoding: str = "utf-8", urlsafe: bool = False) -> str:
+    """Return the text's bytes in base64 (RFC 4648)."""
+    data = _encode(text_of(value), encoding)
+    return (base64.urlsafe_b64encode if urlsafe else base64.b64encode)(data).decode()
+
+
+def b64decode(value: Any, encoding: str = "utf-8", urlsafe: bool = False) -> str:
+    """Return the text of bytes in base64. Raises UnusableValueError if it is none."""
+    try:
+        data = (base64.urlsafe_b64decode if urlsafe else base64.b64decode)(text_of(value))
+        return data.decode(encoding)
+    except LookupError:
+        raise UnusableValueError(f"there is no encoding '{encoding}'") from None
+    except ValueError as error:
+        raise UnusableValueError(f"it is not text in base64: {_reason(error)}") from None
+
+
+def hash_text(value: Any, algorithm: str = "sha1") -> str:
+    """Return the hash of the text's bytes in hexadecimal digits."""
+    known = sorted(name for name in hashlib.algorithms_guaranteed if "shake" not in name)
+    if algorithm not in known:
+        hint = f"it is one of {', '.join(known)}"
+        raise UnusableValueError(f"there is no hash '{algorithm}'", hint)
+    return hashlib.new(algorithm, encode_lossy(text_of(value)), usedforsecurity=False).hexdigest()
+
+
+def splitext(value: Any) -> list[str]:
+    """Return a path without its extension, and the extension with its dot."""
+    return list(posixpath.splitext(text_of(value)))
+
+
+def quote(value: Any) -> str:
+    """Return the text as one word of a POSIX shell; none is an empty word."""
+    return shell_quote("" if value is None else text_of(value))
+
+
+def _group_key(group: Any) -> int | str:
+    found = _GROUP.fullmatch(text_of(group))
+    if found is None:
+        raise UnusableValueError(
+            f"'{text_of(group)}' names no group", r"write it like '\\1' or '\\g<name>'"
+        )
+    return int(found[1]) if found[1] else str(found[2])
+
+
+def _subject(value: Any) -> str:
+    text = text_of(value)
+    if len(text) > MAX_REGEX_CHARS:
+        raise UnusableValueError(
+            f"a regular expression for a text of more than {MAX_REGEX_CHARS:,} characters"
+        )
+    return text
+
+
+def _compiled(pattern: Any, ignorecase: bool, multiline: bool) -> re.Pattern[str]:
+    flags = (re.IGNORECASE if ignorecase else 0) | (re.MULTILINE if multiline else 0)
+    return _compile(text_of(pattern), flags)
+
+
+@lru_cache(256)
+def _compile(pattern: str, flags: int) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern, flags)
+    except (re.error, OverflowError) as error:
+        what = f"'{pattern}' is not a regular expression: {error}"
+        raise UnusableValueError(what) from None
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    try:
+        if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+            return encode_lossy(text)
+        return text.encode(encoding)
+    except LookupError:
+        raise UnusableValueError(f"there is no encoding '{encoding}'") from None
+    except ValueError as error:
+        raise UnusableValueError(f"the text has no {encoding}: {_reason(error)}") from None
+
+
+def _reason(error: ValueError) -> str:
+    """Return the reason without the text, which may be a secret."""
+    return (
+        error.reason if isinstance(error, UnicodeError) and hasattr(error, "reason") else str(error)
+    )

@@ -1,0 +1,435 @@
+"""Filters and tests under Ansible's names mean what they mean in ansible-core, and are bounded."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import jinja2
+import pytest
+
+from orchestrator import templating
+from orchestrator.errors import DefinitionError, SourcePosition
+from orchestrator.model.marked_value import MarkedValue
+from orchestrator.templating import limits
+from orchestrator.templating.filters.texts import MAX_REGEX_CHARS
+from orchestrator.templating.function_help import (
+    FILTER_EXAMPLES,
+    FILTER_HELP,
+    TEST_EXAMPLES,
+    TEST_HELP,
+)
+from tests.unit.templating.test_secret_taint import SecretScope, render_text
+
+MARK = SourcePosition("f.yml", 1, 1)
+
+
+class Names(SecretScope):
+    """Names with their values; those in ``of_hosts`` came from a host."""
+
+    def __init__(self, *of_hosts: str, **values: object) -> None:
+        super().__init__()
+        self.of_hosts, self.values = of_hosts, values
+
+    def resolve(self, name: str) -> object:
+        return self.values[name]
+
+    def names(self) -> Iterable[str]:
+        return self.values
+
+    def from_host(self, name: str) -> bool:
+        return name in self.of_hosts
+
+
+def evaluate(expression: str, scope: SecretScope | None = None) -> Any:
+    return templating.compile_expression(expression, MARK).value(scope or Names())
+
+
+def problem_of(expression: str, scope: SecretScope | None = None) -> str:
+    with pytest.raises(DefinitionError) as failed:
+        evaluate(expression, scope)
+    found = failed.value.diagnostics[0]
+    return f"{found.message}\n{found.hint}"
+
+
+@cache
+def ansible() -> jinja2.Environment:
+    """Return an environment with the filters and tests of ansible-core."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ansible.plugins.filter import core, mathstuff
+        from ansible.plugins.test import core as core_tests
+        from ansible.plugins.test import mathstuff as math_tests
+    env = jinja2.Environment()
+    for module in (core, mathstuff):
+        env.filters.update(module.FilterModule().filters())
+    for module in (core_tests, math_tests):
+        env.tests.update(module.TestModule().tests())
+    return env
+
+
+def of_ansible(expression: str) -> Any:
+    return ansible().compile_expression(expression, undefined_to_none=True)()
+
+
+SAME = r"""
+true | ternary('a', 'b')
+0 | ternary('a', 'b')
+none | ternary('a', 'b')
+none | ternary('a', 'b', 'c')
+{'a': 1} | combine({'b': 2}, {'a': 3})
+[{'a': 1}, {'b': 2}] | combine({'c': 3})
+[] | combine
+{'a': {'x': 1}} | combine({'a': {'y': 2}})
+{'a': {'x': 1, 'l': [1]}} | combine({'a': {'y': 2, 'l': [2]}}, recursive=true)
+{'a': [1, 2]} | combine({'a': [2, 3]}, list_merge='keep')
+{'a': [1, 2]} | combine({'a': [2, 3]}, list_merge='append')
+{'a': [1, 2]} | combine({'a': [2, 3]}, list_merge='prepend')
+{'a': [1, 2]} | combine({'a': [2, 3]}, list_merge='append_rp')
+{'a': [1, 2]} | combine({'a': [2, 3]}, list_merge='prepend_rp')
+{'a': {'l': [1]}} | combine({'a': {'l': [2]}}, list_merge='append')
+{'a': {'l': [1]}} | combine({'a': {'l': [2]}}, recursive=true, list_merge='append')
+{'a': [1]} | combine({'a': 2}, list_merge='append')
+{'a': 1, 'b': [2]} | dict2items
+{'a': 1} | dict2items(key_name='k', value_name='v')
+[{'key': 'a', 'value': 1}, {'key': 'b', 'value': 2}] | items2dict
+[{'k': 'a', 'v': 1}] | items2dict(key_name='k', value_name='v')
+'{"a": [1, null, true, 1.5]}' | from_json
+'a: [1, ~, yes, 1.5]' | from_yaml
+none | from_yaml
+'- a: &x {b: 1}\n- c: *x\n- d: {<<: *x, e: 2}' | from_yaml
+{'b': [1, {'c': none}], 'a': 'x'} | to_json
+{'b': 1, 'a': 2} | to_json(sort_keys=true)
+{'b': [1, {'c': none}], 'a': 'x'} | to_nice_json
+{'b': 1} | to_nice_json(indent=2)
+{'b': [1, 2], 'a': {'c': 'yes', 'd': true, 'e': none}} | to_yaml
+{'b': [1, {'c': 2}], 'a': 'x: y'} | to_nice_yaml
+{'b': [1, {'c': 2}], 'a': 'über'} | to_nice_yaml(indent=2)
+{'b': 1, 'a': 2} | to_nice_yaml(sort_keys=false)
+'text' | to_yaml
+'ansible v1.2' | regex_replace('^a.*v(.*)$', '\\1')
+'ab' | regex_replace('(?P<x>a)', '\\g<x>\\g<x>')
+'aXa' | regex_replace('A', 'b', ignorecase=true)
+'a\na' | regex_replace('^a$', 'b', multiline=true)
+'aaa' | regex_replace('a', 'b', count=2)
+'aaa' | regex_replace('a', 'b', mandatory_count=3)
+5 | regex_replace('5', '6')
+'server1/database42' | regex_search('database[0-9]+')
+'server1/database42' | regex_search('server([0-9]+)/database([0-9]+)', '\\1', '\\2')
+'server1' | regex_search('(?P<n>[0-9])', '\\g<n>')
+'abc' | regex_search('x')
+'abc' | regex_search('x', '\\1')
+'ABC' | regex_search('b', ignorecase=true)
+'a1 b2' | regex_findall('[a-z][0-9]')
+'a1 b2' | regex_findall('([a-z])([0-9])')
+'A\na' | regex_findall('^a$', multiline=true, ignorecase=true)
+'^f.*o(.*)$' | regex_escape
+'^f.*o[x]$' | regex_escape('posix_basic')
+'grüße' | b64encode
+'a?~' | b64encode(urlsafe=true)
+'ab' | b64encode(encoding='utf-16-le')
+'Z3LDvMOfZQ==' | b64decode
+'YT9-' | b64decode(urlsafe=true)
+'YQBiAA==' | b64decode(encoding='utf-16-le')
+'test' | hash
+'test' | hash('md5')
+'test' | hash('sha512')
+'grüße' | hash('blake2b')
+'/etc/app.d/a.conf' | splitext
+'.bashrc' | splitext
+'a/b' | splitext
+"it's" | quote
+'' | quote
+none | quote
+'a b;c' | quote
+8080 | mandatory
+[1, [2, [3, [4]]], none] | flatten
+[1, [2, [3, [4]]], none] | flatten(levels=1)
+[1, none, ['null']] | flatten
+[1, none] | flatten(skip_nulls=false)
+[1, 2, 2, 3] | difference([2])
+[{'a': 1}, {'a': 2}, {'a': 1}] | difference([{'a': 2}])
+[3, 1, 2] | intersect([1, 3])
+[{'a': 1}, {'a': 2}] | intersect([{'a': 2}])
+[1, 2, 1] | union([2, 3])
+[{'a': [1]}] | union([{'a': [1]}, {'b': 1}])
+[1, 2] | symmetric_difference([2, 3])
+[{'a': 1}] | symmetric_difference([{'a': 1}, {'b': 2}])
+[1, 2, 1] | unique
+['a', 'A', 'b'] | unique(case_sensitive=true)
+[1, 2, 3] | zip(['a', 'b']) | list
+[1, 2] | zip(['a', 'b'], ['x', 'y']) | list
+[1, 2, 3] | zip_longest(['a'], fillvalue='-') | list
+[1, 2] | zip_longest(['a']) | list
+[{'n': 'a', 'k': [1, 2]}, {'n': 'b', 'k': [3]}] | subelements('k')
+[{'n': 'a', 'k': {'l': [1]}}] | subelements('k.l')
+[{'n': 'a', 'k': {'l': [1]}}] | subelements(['k', 'l'])
+{'x': {'k': [1]}, 'y': {'k': [2]}} | subelements('k')
+[{'n': 'a'}, {'k': [1]}] | subelements('k', skip_missing=true)
+1 | extract(['a', 'b'])
+'x' | extract({'x': {'y': [4, 5]}}, ['y', 1])
+['x', 'y'] | map('extract', {'x': {'k': 1}, 'y': {'k': 2}}, 'k') | list
+1 | human_readable
+0 | human_readable
+1500 | human_readable
+1572864 | human_readable
+10000 | human_readable(isbits=true)
+1234567890 | human_readable(unit='M')
+1234567890 | human_readable(isbits=true, unit='K')
+2000000000000000000000000000 | human_readable
+'10' | human_to_bytes
+'10K' | human_to_bytes
+'1.5 GB' | human_to_bytes
+'2 kilobyte' | human_to_bytes
+'10' | human_to_bytes('M')
+'10b' | human_to_bytes
+'10MB' | human_to_bytes('K')
+'3Mb' | human_to_bytes(isbits=true)
+'3 megabit' | human_to_bytes(isbits=true)
+60 | random(seed='web1')
+60 | random(start=10, step=5, seed='web1')
+['a', 'b', 'c'] | random(seed='web1')
+'1.2.3' is version('1.10', '<')
+'1.2' is version('1.2')
+'1.2' is version('1.2.0', 'lt')
+'1.0-2' is version('1.0-10', '<')
+'1.2rc1' is version('1.2', '>')
+'10.04' is version('10.4', '==')
+'1.0b1' is version('1.0', 'lt', strict=true)
+'1.0a1' is version('1.0b1', '<', version_type='strict')
+'1.0.0-rc.1' is version('1.0.0', '<', version_type='semver')
+'1.0.0-alpha.1' is version('1.0.0-alpha.beta', '<', version_type='semver')
+'1.0.0-alpha' is version('1.0.0-alpha.1', '<', version_type='semantic')
+'1.0.0-2' is version('1.0.0-11', '<', version_type='semver')
+'1.0.0+a' is version('1.0.0+b', '==', version_type='semver')
+'2' is version_compare('1', '!=')
+'abc' is match('b')
+'abc' is match('a')
+'ABC' is match('a', ignorecase=true)
+'abc' is search('b')
+'x\nabc' is search('^abc', multiline=true)
+'abc' is regex('b')
+'abc' is regex('b', match_type='match')
+'abc' is regex('abc', match_type='fullmatch')
+[1, 2] is subset([1, 2, 3])
+[1, 4] is subset([1, 2, 3])
+[1, 2, 3] is superset([1])
+[1, 2] is contains(1)
+'abc' is contains('b')
+{'a': 1} is contains('a')
+""".strip().splitlines()
+"""Expressions with the same value here and in ansible-core, up to the order of a set."""
+
+UNORDERED = ("difference", "intersect", "union", "symmetric_difference")
+
+
+@pytest.mark.parametrize("expression", SAME)
+def test_means_what_it_means_in_ansible(expression: str) -> None:
+    expected, found = (json.dumps(each(expression)) for each in (of_ansible, evaluate))
+    if any(f"| {name}(" in expression for name in UNORDERED):
+        expected, found = (json.dumps(sorted(json.loads(t), key=str)) for t in (expected, found))
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("'192.0.2.7' | ipaddr", "192.0.2.7"),
+        ("'localhost' | ipaddr", False),
+        ("'' | ipaddr", False),
+        ("true | ipaddr", False),
+        ("'fe80:/10' | ipaddr", False),
+        ("45443646733 | ipaddr", "::a:94a7:50d"),
+        ("'523454/24' | ipaddr", "0.7.252.190/24"),
+        ("['192.0.2.7', 'x', '::1', '198.51.100.0/24'] | ipaddr('host')", ["192.0.2.7/32", "::1/128"]),
+        ("['192.0.2.7', '198.51.100.0/24', 'fe80::100/10'] | ipaddr('net')", ["198.51.100.0/24"]),
+        ("['192.0.2.7/24', '198.51.100.0/24', 'fe80::100/10'] | ipaddr('address')", ["192.0.2.7", "fe80::100"]),
+        ("['192.0.2.7/24', 'x', '10.0.0.1'] | ipaddr('192.0.0.0/8')", ["192.0.2.7/24"]),
+        ("'192.0.2.7/24' | ipaddr('network')", "192.0.2.0"),
+        ("'192.0.2.7/24' | ipaddr('subnet')", "192.0.2.0/24"),
+        ("'192.0.2.7/24' | ipaddr('prefix')", 24),
+        ("'192.0.2.7/20' | ipaddr('netmask')", "255.255.240.0"),
+        ("'192.0.2.7/24' | ipaddr('hostmask')", "0.0.0.255"),
+        ("'192.0.2.7/24' | ipaddr('broadcast')", "192.0.2.255"),
+        ("'2001:db8::1/64' | ipaddr('broadcast')", False),
+        ("'192.0.2.0/24' | ipaddr('size')", 256),
+        ("'192.0.2.0/24' | ipaddr(1)", "192.0.2.1/24"),
+        ("'192.0.2.0/24' | ipaddr('-2')", "192.0.2.254/24"),
+        ("'192.0.2.0/24' | ipaddr(256)", False),
+        ("'192.0.2.7/24' | ipaddr('first_usable')", "192.0.2.1"),
+        ("'192.0.2.7/24' | ipaddr('range_usable')", "192.0.2.1-192.0.2.254"),
+        ("'192.0.2.7/31' | ipaddr('last_usable')", "192.0.2.7"),
+        ("'192.0.2.7' | ipaddr('int')", 3221225991),
+        ("'192.0.2.7' | ipaddr('revdns')", "7.2.0.192.in-addr.arpa."),
+        ("['10.0.0.1', '8.8.8.8'] | ipaddr('private')", ["10.0.0.1"]),
+        ("['10.0.0.1', '8.8.8.8'] | ipaddr('public')", ["8.8.8.8"]),
+        ("['127.0.0.1', '8.8.8.8'] | ipaddr('loopback')", ["127.0.0.1"]),
+        ("['::1', '8.8.8.8'] | ipv4", ["8.8.8.8"]),
+        ("'::1/64' | ipv6('prefix')", 64),
+    ],
+)  # fmt: skip
+def test_ipaddr_answers_as_documented(expression: str, expected: object) -> None:
+    assert evaluate(expression) == expected
+
+
+@pytest.mark.parametrize(("name", "example"), [*FILTER_EXAMPLES.items(), *TEST_EXAMPLES.items()])
+def test_examples_have_the_value_that_the_reference_says(
+    name: str, example: tuple[str, str]
+) -> None:
+    expression, expected = example
+    assert name in expression
+    assert json.dumps(evaluate(expression), ensure_ascii=False) == expected
+
+
+def test_everything_that_an_expression_can_show_has_an_example() -> None:
+    assert FILTER_HELP.keys() - FILTER_EXAMPLES.keys() == {"random", "raw", "words"}
+    of_results = {"changed", "failed", "skipped", "succeeded"}
+    assert TEST_HELP.keys() - TEST_EXAMPLES.keys() == of_results
+
+
+@pytest.mark.parametrize(
+    ("expression", "what"),
+    [
+        ("x | mandatory('set the port')", "set the port"),
+        ("x | mandatory", "'x' is undefined"),
+        ("x | combine({})", "'x' is undefined"),
+        ("{} | combine(1)", "`combine` requires a mapping"),
+        ("{} | combine({}, list_merge='x')", "it is one of replace, keep"),
+        ("'no' | ternary(1, 2)", "`| bool | ternary(…)`"),
+        ("[{'a': 1}] | items2dict", "`key` and `value`"),
+        ("'abc' | flatten", "requires a list"),
+        ("[{'a': 1}] | subelements('b')", "has no `b`"),
+        ("[{'a': 1}] | subelements('a')", "is not a list"),
+        ("'{' | from_json", "not JSON"),
+        ("'[' | from_yaml", "not YAML"),
+        ("'!!python/name:os.system x' | from_yaml", "not YAML"),
+        ("'a' | regex_search('(')", "not a regular expression"),
+        ("'a' | regex_search('a', '1')", "names no group"),
+        ("'a' | regex_search('a', '\\\\1')", "0 groups"),
+        ("'a' | regex_replace('a', '\\\\1')", "the replacement"),
+        ("'a' | regex_replace('b', '', mandatory_count=1)", "matches 0 times"),
+        ("'€' | b64decode", "not text in base64"),
+        ("'/w==' | b64decode", "not text in base64"),
+        ("'a' | b64encode('x-y')", "no encoding 'x-y'"),
+        ("'a' | hash('crc')", "no hash 'crc'"),
+        ("'ten' | human_to_bytes", "no number of bytes"),
+        ("'10Mb' | human_to_bytes", "no unit 'Mb'"),
+        ("10 | human_readable(unit='x')", "no unit 'x'"),
+        ("'1' is version('x', version_type='semver')", "no semantic version"),
+        ("'1' is version('2', '~')", "no operator '~'"),
+        ("'' is version('2')", "an empty version"),
+        ("'192.0.2.7' | ipaddr('netmaks')", "no query 'netmaks'"),
+        ("[1, 2] | random_seeded(none)", "random_seeded(host.name)"),
+        ("'a' | ansible.builtin.hash", "write `hash`"),
+        ("'a' | sha1", "write `hash('sha1')`"),
+        ("'a' | regex_replac('a')", "did you mean 'regex_replace'?"),
+        ("'/etc' is directory", "run: test -e PATH"),
+        ("'a' is issubset('b')", "write `is subset(…)`"),
+    ],
+)
+def test_is_refused_with_what_to_write(expression: str, what: str) -> None:
+    assert what in problem_of(expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "pw | b64encode",
+        "pw | b64encode | b64decode | upper",
+        "pw | hash('sha256')",
+        "pw | regex_replace('-', '+')",
+        "pw | regex_search('[^-]+$')",
+        "pw | regex_findall('[a-z0-9]+') | first",
+        "pw | regex_escape | replace('c', 'k')",
+        "['x' ~ pw] | map('regex_replace', '(.)-', '\\\\1+') | first",
+        "('a: ' ~ pw | upper) | from_yaml | to_json",
+        "pw | splitext | first | upper",
+        "pw | quote | upper",
+        "{'a': pw | upper} | dict2items | map(attribute='value') | first",
+        "{'k': pw} | combine({}) | to_nice_yaml | upper",
+    ],
+)
+def test_what_is_made_of_a_secret_is_hidden(expression: str) -> None:
+    scope = SecretScope()
+    assert scope.is_masked(str(evaluate(expression, scope)))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "'a' | regex_search(out)",
+        "'a' | regex_replace(pattern=out)",
+        "'a' | regex_findall('x' ~ out)",
+        "['a'] | map('regex_replace', out, '') | list",
+        "['a'] | select('match', out) | list",
+        "[{'n': 'a'}] | selectattr('n', 'search', out) | list",
+        "'a' is match(out)",
+        "'a' is search(*[out])",
+        "1 if 'a' is regex(out) else 2",
+    ],
+)
+def test_a_regular_expression_cannot_come_from_a_host(expression: str) -> None:
+    scope = Names("out", out="(a+)+$")
+    assert "of 'out', which came from a host" in problem_of(expression, scope)
+
+
+def test_a_text_from_a_host_can_be_searched_replaced_with_and_escaped() -> None:
+    scope = Names("out", out="a.b")
+    assert evaluate("out | regex_replace('[.]', '-')", scope) == "a-b"
+    assert evaluate("'x' | regex_replace('x', out)", scope) == "a.b"
+    assert evaluate("'xa.b axb' | regex_findall('x?' ~ (out | regex_escape))", scope) == ["xa.b"]
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 8)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+MERGES = "a: &a {x: 1}\n" + "".join(
+    f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 8)}]}}\n"
+    for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("expression", "what"),
+    [
+        ("text | from_yaml", "more than 1,000,000 values"),
+        ("merges | from_yaml", "more than 1,000,000 values"),
+        ("'a: &a [*a]' | from_yaml", "one inside itself"),
+        ("deep | from_yaml", "levels deep"),
+        ("deepest | from_yaml", "maximum nesting depth"),
+        ("deepest | from_json", "too deeply"),
+        ("long | regex_search('a')", f"more than {MAX_REGEX_CHARS:,} characters"),
+        ("big | regex_replace('a', big)", f"more than {limits.MAX_TEXT_CHARS:,} characters"),
+        ("{'a': 1} | to_nice_json(indent=1000)", "an indent"),
+        ("{'a': 1} | to_nice_yaml(indent=1000)", "an indent"),
+        ("range(100000) | zip_longest(*([[]] * 10))", "more than 1,000,000 values"),
+    ],
+)
+def test_is_bounded(expression: str, what: str) -> None:
+    scope = Names(
+        text=LAUGHS,
+        merges=MERGES,
+        deep="[" * 200 + "]" * 200,
+        deepest="[" * 100_000,
+        long="a" * (MAX_REGEX_CHARS + 1),
+        big="a" * 10_000,
+    )
+    assert what in problem_of(expression, scope)
+
+
+def test_a_date_in_yaml_stays_a_text() -> None:
+    assert evaluate("'a: 2024-01-31' | from_yaml") == {"a": "2024-01-31"}
+
+
+def test_a_repeated_value_is_written_again() -> None:
+    scope = Names(x={"a": 1})
+    assert evaluate("{'b': x, 'c': x} | to_nice_yaml", scope) == "b:\n    a: 1\nc:\n    a: 1\n"
+
+
+def test_quote_is_for_files_and_values() -> None:
+    value = MarkedValue("cd {{ 'a b' | quote }}", MARK)
+    assert templating.compile_value(value).render(Names()) == "cd 'a b'"
+    assert render_text("{{ host | quote }}", SecretScope()) == "h.example"
