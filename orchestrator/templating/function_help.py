@@ -52,6 +52,7 @@ FILTER_HELP: Mapping[str, str] = {
     "items": "The pairs of a mapping",
     "items2dict": "The mapping of a list of mappings with `key` and `value` (Ansible)",
     "join": "The items of a list as one text, with a text between them",
+    "json_query": "What a query in JMESPath selects (Ansible)",
     "last": "The last item",
     "length": "The number of items or characters",
     "list": "The value as a list",
@@ -60,6 +61,8 @@ FILTER_HELP: Mapping[str, str] = {
     "map": "A filter, or an attribute, of each item: `hosts | map(attribute='name')`",
     "max": "The largest item",
     "min": "The smallest item",
+    "password_hash": "The hash of a password for /etc/shadow with this salt: sha512 or sha256, as "
+    "crypt(3) makes it; `rounds=` are 656,000 or 535,000 by default (Ansible)",
     "pprint": "The value as Python shows it, to look at it",
     "quote": "In a file template: the text as one word of a shell; values in a command are "
     "quoted without it (Ansible)",
@@ -153,6 +156,7 @@ FILTER_EXAMPLES: Mapping[str, tuple[str, str]] = {
     "items": ("{'a': 1} | items | list", '[["a", 1]]'),
     "items2dict": ("[{'key': 'a', 'value': 1}] | items2dict", '{"a": 1}'),
     "join": ("['a', 'b'] | join(',')", '"a,b"'),
+    "json_query": ("{'a': [{'b': 1}, {'b': 2}]} | json_query('a[?b > `1`].b')", "[2]"),
     "last": ("[1, 2] | last", "2"),
     "length": ("'web' | length", "3"),
     "list": ("'ab' | list", '["a", "b"]'),
@@ -161,6 +165,10 @@ FILTER_EXAMPLES: Mapping[str, tuple[str, str]] = {
     "map": ("['a', 'b'] | map('upper') | list", '["A", "B"]'),
     "max": ("[1, 3, 2] | max", "3"),
     "min": ("[1, 3, 2] | min", "1"),
+    "password_hash": (
+        "'secret' | password_hash('sha256', 'salt', rounds=1000)",
+        '"$5$rounds=1000$salt$CCvcOM6b7TEJDPb37Aec/9UpOg4QhPNAxPpL9ZzjTB7"',
+    ),
     "pprint": ("[1] | pprint", '"[1]"'),
     "quote": ('"it\'s" | quote', "\"'it'\\\"'\\\"'s'\""),
     "random_seeded": ("['a', 'b', 'c'] | random_seeded('web1')", '"b"'),

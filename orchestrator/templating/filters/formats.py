@@ -1,4 +1,4 @@
-"""Filters that read and write JSON and YAML."""
+"""Filters that read, write and query JSON and YAML."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def to_yaml(
     limits.check_all(value)
     return str(
         yaml.dump(
-            _plain(value),
+            plain_value(value),
             Dumper=_yaml_dumper(),
             allow_unicode=True,
             default_flow_style=default_flow_style,
@@ -107,14 +107,14 @@ def to_nice_yaml(
     return to_yaml(value, indent, sort_keys, width, default_flow_style)
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Return the value made of plain types only. Raises UnusableValueError if it has no text."""
     if isinstance(value, Undefined):
         require_defined(value)
     if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
+        return {plain_value(key): plain_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset | range | Iterator):
-        return [_plain(item) for item in value]
+        return [plain_value(item) for item in value]
     if value is None or type(value) in (bool, int, float):
         return value
     return str(text_of(value))
@@ -181,3 +181,16 @@ def _yaml_dumper() -> Any:
             return True
 
     return Dumper
+
+
+def json_query(value: Any, query: Any) -> Any:
+    """Return what a query in JMESPath selects. Raises UnusableValueError if it is not valid."""
+    import jmespath  # type: ignore[import-untyped]
+    from jmespath.exceptions import JMESPathError  # type: ignore[import-untyped]
+
+    require_defined(value, query)
+    limits.check_all(value)
+    try:
+        return jmespath.search(text_of(query), plain_value(value))
+    except JMESPathError as error:
+        raise UnusableValueError(f"`json_query`: {' '.join(str(error).split())}") from None

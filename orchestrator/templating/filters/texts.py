@@ -38,22 +38,13 @@ def regex_replace(
     ``\1`` and ``\g<name>`` in the replacement stand for groups. Raises UnusableValueError if
     ``mandatory_count`` is not 0 and not the number of matches.
     """
-    text, template, size = _subject(value), text_of(replacement), 0
-
-    def replaced(match: re.Match[str]) -> str:
-        nonlocal size
-        try:
-            part = match.expand(template)
-        except (re.error, IndexError) as error:
-            raise UnusableValueError(
-                f"the replacement '{template}' is not valid: {error}"
-            ) from None
-        size += len(part)
-        limits.check_length(size)
-        return part
-
+    text, template = _subject(value), text_of(replacement)
     compiled = _compiled(pattern, ignorecase, multiline)
-    output, found = compiled.subn(replaced, text, count=count)
+    _check_replaced(compiled, text, template)
+    try:
+        output, found = compiled.subn(template, text, count=count)
+    except (re.error, IndexError) as error:
+        raise UnusableValueError(f"the replacement '{template}' is not valid: {error}") from None
     if mandatory_count and found != mandatory_count:
         raise UnusableValueError(
             f"'{text_of(pattern)}' is to match {mandatory_count} times, and matches {found} times"
@@ -181,6 +172,21 @@ def _subject(value: Any) -> str:
             f"a regular expression for a text of more than {MAX_REGEX_CHARS:,} characters"
         )
     return text
+
+
+def _check_replaced(pattern: re.Pattern[str], text: str, template: str) -> None:
+    """Raise UnusableValueError if replacing could make the text too long.
+
+    Each backslash of the template is counted as the longest group of a match.
+    """
+    groups = template.count("\\")
+    if (len(text) + 1) * (len(template) + groups * len(text)) <= limits.MAX_TEXT_CHARS:
+        return
+    size = len(text)
+    for match in pattern.finditer(text):
+        longest = max(len(group or "") for group in (match[0], *match.groups())) if groups else 0
+        size += len(template) + groups * longest
+        limits.check_length(size)
 
 
 def _compiled(pattern: Any, ignorecase: bool, multiline: bool) -> re.Pattern[str]:

@@ -15,6 +15,7 @@ from orchestrator import templating
 from orchestrator.errors import DefinitionError, SourcePosition
 from orchestrator.model.marked_value import MarkedValue
 from orchestrator.templating import limits
+from orchestrator.templating.filters.password_hashes import DEFAULT_ROUNDS
 from orchestrator.templating.filters.texts import MAX_REGEX_CHARS
 from orchestrator.templating.function_help import (
     FILTER_EXAMPLES,
@@ -189,6 +190,9 @@ none | quote
 '10MB' | human_to_bytes('K')
 '3Mb' | human_to_bytes(isbits=true)
 '3 megabit' | human_to_bytes(isbits=true)
+"pass" | password_hash('sha512', 'abcdefgh12345678', rounds=1000)
+"pass" | password_hash('sha256', 'salt', rounds=5000)
+"grüße" | password_hash(salt='a.b/', rounds=1000)
 60 | random(seed='web1')
 60 | random(start=10, step=5, seed='web1')
 ['a', 'b', 'c'] | random(seed='web1')
@@ -322,6 +326,12 @@ def test_everything_that_an_expression_can_show_has_an_example() -> None:
         ("'1' is version('2', '~')", "no operator '~'"),
         ("'' is version('2')", "an empty version"),
         ("'192.0.2.7' | ipaddr('netmaks')", "no query 'netmaks'"),
+        ("{} | json_query('a[')", "`json_query`: "),
+        ("x | json_query('a')", "'x' is undefined"),
+        ("'a' | password_hash", "`password_hash` without a salt"),
+        ("'a' | password_hash('md5', 'b')", "it is sha256 or sha512"),
+        ("'a' | password_hash('sha512', 'a$b')", "letters, digits, dots and slashes"),
+        ("'a' | password_hash('sha512', 'b', rounds=10**9)", "it is 1,000 to 1,000,000 rounds"),
         ("[1, 2] | random_seeded(none)", "random_seeded(host.name)"),
         ("'a' | ansible.builtin.hash", "write `hash`"),
         ("'a' | sha1", "write `hash('sha1')`"),
@@ -348,6 +358,8 @@ def test_is_refused_with_what_to_write(expression: str, what: str) -> None:
         "('a: ' ~ pw | upper) | from_yaml | to_json",
         "pw | splitext | first | upper",
         "pw | quote | upper",
+        "pw | password_hash('sha256', 'salt', rounds=1000)",
+        "{'a': [{'b': pw | upper}]} | json_query('a[0].b')",
         "{'a': pw | upper} | dict2items | map(attribute='value') | first",
         "{'k': pw} | combine({}) | to_nice_yaml | upper",
     ],
@@ -402,6 +414,7 @@ MERGES = "a: &a {x: 1}\n" + "".join(
         ("deepest | from_yaml", "maximum nesting depth"),
         ("deepest | from_json", "too deeply"),
         ("long | regex_search('a')", f"more than {MAX_REGEX_CHARS:,} characters"),
+        ("big | regex_replace('(a*)', '\\\\1' * 2000)", f"more than {limits.MAX_TEXT_CHARS:,}"),
         ("big | regex_replace('a', big)", f"more than {limits.MAX_TEXT_CHARS:,} characters"),
         ("{'a': 1} | to_nice_json(indent=1000)", "an indent"),
         ("{'a': 1} | to_nice_yaml(indent=1000)", "an indent"),
@@ -418,6 +431,31 @@ def test_is_bounded(expression: str, what: str) -> None:
         big="a" * 10_000,
     )
     assert what in problem_of(expression, scope)
+
+
+def test_a_password_hash_has_the_rounds_of_ansible_unless_others_are_given() -> None:
+    from ansible.utils.encrypt import BaseHash
+
+    expected = {
+        kind: BaseHash.algorithms[f"{kind}_crypt"].implicit_rounds for kind in DEFAULT_ROUNDS
+    }
+    assert expected == DEFAULT_ROUNDS
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("a", [{"n": "x", "s": 2}, {"n": "y", "s": 1}]),
+        ("a[*].n", ["x", "y"]),
+        ("sort_by(a, &s)[0].n", "y"),
+        ("a[?n == 'x'].s | [0]", 2),
+        ("{names: a[].n}", {"names": ["x", "y"]}),
+        ("missing.b", None),
+    ],
+)
+def test_json_query_is_jmespath(query: str, expected: object) -> None:
+    scope = Names(data={"a": [{"n": "x", "s": 2}, {"n": "y", "s": 1}]}, query=query)
+    assert evaluate("data | json_query(query)", scope) == expected
 
 
 def test_a_date_in_yaml_stays_a_text() -> None:
