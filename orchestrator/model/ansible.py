@@ -180,7 +180,7 @@ def module_hint(name: str, known: Container[str] = ()) -> str:
 
 
 _LOCAL_PATH = (
-    "a template reads nothing of this machine; test it in a step, with `run: test -e PATH`"
+    "a template does not look at this machine; a step looks at its host: `run: test -L PATH`"
 )
 _NO_DATE = "`run.started` is the time of the run; format another one in a step, with `date`"
 
@@ -209,7 +209,7 @@ FILTER_HINTS = {
     "community.general.dict": "write `dict(x)`",
     "strftime": _NO_DATE,
     "to_datetime": _NO_DATE,
-    **dict.fromkeys(("fileglob", "expandvars", "expanduser", "realpath", "relpath"), _LOCAL_PATH),
+    **dict.fromkeys(("fileglob", "expandvars", "expanduser", "relpath"), _LOCAL_PATH),
     **dict.fromkeys(("normpath", "commonpath"), "write the path as it is to be"),
     **dict.fromkeys(
         ("vault", "unvault"), "see `orch vault`; encrypted values are read as they are"
@@ -220,6 +220,8 @@ FILTER_HINTS = {
 TEST_HINTS = {
     **dict.fromkeys(("success", "successful"), "write `is succeeded`"),
     "failure": "write `is failed`",
+    "is_file": "write `is file`",
+    "is_dir": "write `is directory`",
     "change": "write `is changed`",
     "skip": "write `is skipped`",
     "issubset": "write `is subset(…)`",
@@ -235,8 +237,8 @@ TEST_HINTS = {
     "is_abs": "write `is match('/')`",
     **dict.fromkeys(
         (
-            *("exists", "file", "directory", "link", "link_exists", "mount", "same_file"),
-            *("is_file", "is_dir", "is_link", "is_mount", "is_same_file"),
+            *("link", "link_exists", "mount", "same_file", "is_link", "is_mount"),
+            "is_same_file",
         ),
         _LOCAL_PATH,
     ),

@@ -341,6 +341,11 @@ class HostScope:
         return rendered
 
     @property
+    def project_folder(self) -> str:
+        """Return the project's folder, for paths in templates; '' without a project."""
+        return self.project_files.folder
+
+    @property
     def host_text_reads(self) -> int:
         """Return how often a value derived from host output was read."""
         return self.position.host_text_reads

@@ -38,6 +38,7 @@ class ProjectFiles:
 
     def __init__(self, root: str = "") -> None:
         """Create an empty cache for a project."""
+        self.folder = root
         self._root = Path(root)
         self._templates: dict[Path, TextTemplate] = {}
         self._contents: dict[Path, bytes | UploadPayload] = {}

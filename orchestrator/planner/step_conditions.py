@@ -182,6 +182,11 @@ class ResultScope:
         return {"result", *self.scope.names()}
 
     @property
+    def project_folder(self) -> str:
+        """Return the project's folder, for paths in templates; '' without a project."""
+        return getattr(self.scope, "project_folder", "")
+
+    @property
     def host_text_reads(self) -> int:
         """Return how often a value derived from host output was read."""
         return host_text_reads_of(self.scope)

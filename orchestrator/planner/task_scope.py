@@ -102,6 +102,11 @@ class TaskScope:
         return self.host.secrets
 
     @property
+    def project_folder(self) -> str:
+        """Return the project's folder, for paths in templates; '' without a project."""
+        return self.host.project_folder
+
+    @property
     def host_text_reads(self) -> int:
         """Return how often a value derived from host output was read."""
         return self.host.position.host_text_reads

@@ -19,8 +19,11 @@ from orchestrator.templating.environment import (
     SLICE_FILTER,
     mark_unbounded,
 )
-from orchestrator.templating.filters import PATTERN_USERS
+from orchestrator.templating.filters import PATH_USERS, PATTERN_USERS
 from orchestrator.templating.template_parser import apply_filter
+
+_APPLYING_FILTERS = frozenset(("map", "select", "reject", "selectattr", "rejectattr"))
+"""Filters that apply another filter or test, which their first or second argument names."""
 
 
 class FreeNames(Struct, frozen=True):
@@ -142,17 +145,17 @@ class LazyLookupTransformer(NodeTransformer):
         return apply_filter(texts, CONCAT_FILTER, node.lineno)
 
     def visit_Filter(self, node: nodes.Filter) -> nodes.Node:  # noqa: N802
-        """Let a filter with a regular expression refuse text from a host as one."""
+        """Let a filter refuse text from a host as a regular expression or a path."""
         return self._with_patterns(node)
 
     def visit_Test(self, node: nodes.Test) -> nodes.Node:  # noqa: N802
-        """Let a test with a regular expression refuse text from a host as one."""
+        """Let a test refuse text from a host as a regular expression or a path."""
         return self._with_patterns(node)
 
     def _with_patterns(self, node: nodes.Filter | nodes.Test) -> nodes.Node:
         """Guard the argument after the name of the filter or test, also if `map` applies it."""
-        applied = [node.name, *(arg.value for arg in node.args if isinstance(arg, nodes.Const))]
-        users = [name for name in applied[:3] if name in PATTERN_USERS]
+        applied = _applied_names(node)
+        users = [name for name in applied if name in PATTERN_USERS]
         if users:
             at = 0 if node.name in PATTERN_USERS else 1 + node.args.index(_const(node, users[0]))
             node.args[at : at + 1] = [self._guard(arg, users[0]) for arg in node.args[at : at + 1]]
@@ -163,6 +166,9 @@ class LazyLookupTransformer(NodeTransformer):
                 node.dyn_args = self._guard(node.dyn_args, users[0])
             if node.dyn_kwargs:
                 node.dyn_kwargs = self._guard(node.dyn_kwargs, users[0])
+        paths = [name for name in applied if name in PATH_USERS]
+        if paths and node.node is not None:
+            node.node = self._guard(node.node, paths[0])
         return self.generic_visit(node)
 
     def _guard(self, node: nodes.Expr, used_by: str) -> nodes.Expr:
@@ -212,6 +218,12 @@ class LazyLookupTransformer(NodeTransformer):
         self.generic_visit(node)
         node.test = test
         return node
+
+
+def _applied_names(node: nodes.Filter | nodes.Test) -> list[str]:
+    """Return the name of the filter or test, and the names of those that it may apply."""
+    given = (arg.value for arg in node.args[:2] if isinstance(arg, nodes.Const))
+    return [node.name, *given] if node.name in _APPLYING_FILTERS else [node.name]
 
 
 def _const(node: nodes.Filter | nodes.Test, value: str) -> nodes.Expr:

@@ -10,6 +10,7 @@ from orchestrator.templating.filters import (
     formats,
     ip_addresses,
     password_hashes,
+    project_paths,
     sizes,
     texts,
     version_tests,
@@ -39,6 +40,7 @@ ANSIBLE_FILTERS: Mapping[str, Callable[..., Any]] = {
     "quote": texts.quote,
     "random": containers.random_item,
     "random_seeded": containers.random_seeded,
+    "realpath": project_paths.realpath,
     "regex_escape": texts.regex_escape,
     "regex_findall": texts.regex_findall,
     "regex_replace": texts.regex_replace,
@@ -58,6 +60,9 @@ ANSIBLE_FILTERS: Mapping[str, Callable[..., Any]] = {
 
 ANSIBLE_TESTS: Mapping[str, Callable[..., bool]] = {
     "contains": containers.contains,
+    "directory": project_paths.is_directory,
+    "exists": project_paths.exists,
+    "file": project_paths.is_file,
     "match": texts.matches,
     "regex": texts.is_regex,
     "search": texts.searches,
@@ -72,8 +77,14 @@ PATTERN_USERS = frozenset(
 )
 """Filters and tests whose first argument is a regular expression."""
 
-HOST_TEXT_HINTS: Mapping[str, str] = dict.fromkeys(
-    PATTERN_USERS,
-    "a regular expression is the project's own; a text from a host needs `| regex_escape`",
-)
+PATH_USERS = frozenset(("realpath", "directory", "exists", "file"))
+"""Filters and tests whose value is a path on this machine."""
+
+HOST_TEXT_HINTS: Mapping[str, str] = {
+    **dict.fromkeys(
+        PATTERN_USERS,
+        "a regular expression is the project's own; a text from a host needs `| regex_escape`",
+    ),
+    **dict.fromkeys(PATH_USERS, "it is a path on this machine, which no host may select"),
+}
 """What to write instead, for filters and tests that refuse text from a host in an argument."""

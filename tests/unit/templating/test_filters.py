@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -25,6 +26,7 @@ from orchestrator.templating.function_help import (
 )
 from tests.unit.templating.test_secret_taint import SecretScope, render_text
 
+PROJECT = Path(__file__).parents[3]
 MARK = SourcePosition("f.yml", 1, 1)
 
 
@@ -34,6 +36,7 @@ class Names(SecretScope):
     def __init__(self, *of_hosts: str, **values: object) -> None:
         super().__init__()
         self.of_hosts, self.values = of_hosts, values
+        self.project_folder = str(PROJECT)
 
     def resolve(self, name: str) -> object:
         return self.values[name]
@@ -336,7 +339,10 @@ def test_everything_that_an_expression_can_show_has_an_example() -> None:
         ("'a' | ansible.builtin.hash", "write `hash`"),
         ("'a' | sha1", "write `hash('sha1')`"),
         ("'a' | regex_replac('a')", "did you mean 'regex_replace'?"),
-        ("'/etc' is directory", "run: test -e PATH"),
+        ("'/etc' is directory", "outside of the project"),
+        ("'tasks/../..' is exists", "outside of the project"),
+        ("'a\\0b' is file", "is not a path"),
+        ("'/etc' is mount", "a template does not look at this machine"),
         ("'a' is issubset('b')", "write `is subset(…)`"),
     ],
 )
@@ -386,6 +392,36 @@ def test_what_is_made_of_a_secret_is_hidden(expression: str) -> None:
 def test_a_regular_expression_cannot_come_from_a_host(expression: str) -> None:
     scope = Names("out", out="(a+)+$")
     assert "of 'out', which came from a host" in problem_of(expression, scope)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "out | realpath",
+        "out is exists",
+        "('tasks/' ~ out) is file",
+        "[out] | map('realpath') | list",
+        "[out] | select('directory') | list",
+        "1 if out is exists else 2",
+    ],
+)
+def test_a_path_of_this_machine_cannot_come_from_a_host(expression: str) -> None:
+    scope = Names("out", out="tasks")
+    assert "of 'out', which came from a host" in problem_of(expression, scope)
+
+
+def test_a_link_out_of_the_project_is_refused(tmp_path: Path) -> None:
+    scope = Names()
+    scope.project_folder = str(tmp_path / "project")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "out").symlink_to(tmp_path)
+    assert "outside of the project" in problem_of("'out' is directory", scope)
+
+
+def test_only_the_regular_expression_is_guarded_and_not_other_arguments() -> None:
+    scope = Names("out", out="b")
+    assert evaluate("'search a' | replace('search', out)", scope) == "b a"
+    assert evaluate("[{'match': 1}] | map(attribute='match') | first", scope) == 1
 
 
 def test_a_text_from_a_host_can_be_searched_replaced_with_and_escaped() -> None:
