@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.tty_prompt import StdinLines
     from orchestrator.commands.context import PlanOptions, ProjectContext
     from orchestrator.executor import CancelToken, RunOptions
+    from orchestrator.output.display_options import DisplayOptions
     from orchestrator.output.terminal_lock import TerminalLock
     from orchestrator.planner.plan import Plan, PlannedTask
 
@@ -353,8 +354,6 @@ def run_planned(
     from orchestrator.cli.tty_prompt import TtyPrompter
     from orchestrator.commands.run_plan import UserInterface, run_plan
     from orchestrator.journal import expected_seconds
-    from orchestrator.output.ci_log import job_summary_file
-    from orchestrator.output.display_options import DisplayOptions, OutputMode
     from orchestrator.output.sinks import choose_sinks
     from orchestrator.output.terminal_lock import TerminalLock
 
@@ -379,18 +378,9 @@ def run_planned(
             return ExitCode.OK
     is_resumable = is_resumable and not plan.check_mode
     resume = resume_command(command_options, plan.run_id) if is_resumable else ""
-    output = command_options.output
+    display = _display_options(command_options, groups=for_ci, rerun=rerun, resume=resume)
     sink = choose_sinks(
-        DisplayOptions(
-            json=command_options.as_json,
-            verbose=command_options.verbose,
-            mode=None if output is None else OutputMode(output),
-            diff=command_options.diff,
-            diff_hosts=command_options.diff_hosts,
-            groups=for_ci,
-            rerun=rerun,
-            resume=resume,
-        ),
+        display,
         stdout=sys.stdout,
         stderr=sys.stderr,
         environ=os.environ,
@@ -418,18 +408,43 @@ def run_planned(
         ssh_config=command_options.ssh_config,
         resumed=command_options.resume,
     )
+    _report_run(context, plan.run_id, reports, for_ci=for_ci)
+    return code
+
+
+def _display_options(
+    command_options: CommandOptions, *, groups: bool, rerun: str, resume: str
+) -> DisplayOptions:
+    from orchestrator.output.display_options import DisplayOptions, OutputMode
+
+    output = command_options.output
+    return DisplayOptions(
+        json=command_options.as_json,
+        verbose=command_options.verbose,
+        mode=None if output is None else OutputMode(output),
+        diff=command_options.diff,
+        diff_hosts=command_options.diff_hosts,
+        groups=groups,
+        rerun=rerun,
+        resume=resume,
+    )
+
+
+def _report_run(
+    context: ProjectContext, run: str, reports: Mapping[str, str], *, for_ci: bool
+) -> None:
+    """Write the summary of a CI job, and the reports. Raises UsageError."""
+    from orchestrator.output.ci_log import job_summary_file
+
     if for_ci and job_summary_file(os.environ):
         from orchestrator.commands.reports import append_job_summary
 
-        append_job_summary(context.root, os.environ, plan.run_id, sys.stderr)
+        append_job_summary(context.root, os.environ, run, sys.stderr)
     if reports:
         from orchestrator.commands.reports import write_reports
         from orchestrator.journal.run_reader import find_run
 
-        write_reports(
-            find_run(context.root, os.environ, plan.run_id), reports, sys.stdout, os.environ
-        )
-    return code
+        write_reports(find_run(context.root, os.environ, run), reports, sys.stdout, os.environ)
 
 
 def _reports(command_options: CommandOptions) -> Mapping[str, str]:

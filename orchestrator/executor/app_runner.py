@@ -179,8 +179,9 @@ class AppRunner:
         return refusal is None
 
     def _run_tasks(self) -> None:
+        cancel = self.connections.cancel
         for number, planned_task in enumerate(self.app_plan.planned_tasks):
-            if self.connections.cancel.is_cancelled:
+            if cancel.is_cancelled:
                 self._end_run(number, None, "interrupted")
                 return
             if self.batch_failures.has_failed(planned_task):
@@ -188,23 +189,8 @@ class AppRunner:
             if planned_task.is_commit:
                 self.rollback_stack.commit(planned_task, self.app_plan.planned_tasks[:number])
                 continue
-            known = self.progress.of_task(self.app_plan.app, number + 1)
-            is_done = self.progress.is_complete(self.app_plan.app, number + 1, planned_task)
-            if known is not None and known.is_skipped:
-                continue
-            if known is None and not self._pass_gate(planned_task):
-                if self.connections.cancel.is_cancelled:
-                    self._end_run(number, None, "interrupted")
-                    return
-                self.is_declined = True
-                self._mark_not_started(number, Status.NOT_STARTED, "stopped by you")
-                return
-            answer = (
-                self.options.ask_about_task(planned_task, self.connections.cancel)
-                if self.options.ask_about_task and not is_done
-                else "run"
-            )
-            if self.connections.cancel.is_cancelled:
+            answer = self._what_to_do(number, planned_task)
+            if cancel.is_cancelled:
                 self._end_run(number, None, "interrupted")
                 return
             if answer == "stop":
@@ -212,23 +198,35 @@ class AppRunner:
                 self._mark_not_started(number, Status.NOT_STARTED, "stopped by you")
                 return
             if answer == "skip":
-                self.emit(
-                    TaskSkipped(time.time(), self.app_plan.app, planned_task.task, number + 1)
-                )
                 continue
             self._run_task(number, planned_task)
-            if self.connections.cancel.is_cancelled:
-                self._end_run(number + 1, None, "interrupted")
-                return
-            if (reason := self._failure_reason(planned_task)) and not self._end_batch(
-                number, planned_task, reason
-            ):
+            reason = "" if cancel.is_cancelled else self._failure_reason(planned_task)
+            if reason and not self._end_batch(number, planned_task, reason):
                 self._end_run(number + 1, planned_task, reason)
                 return
-            # during the rollback of hosts whose failure is tolerated
-            if self.connections.cancel.is_cancelled:
+            # also during the rollback of hosts whose failure is tolerated
+            if cancel.is_cancelled:
                 self._end_run(number + 1, None, "interrupted")
                 return
+
+    def _what_to_do(self, number: int, planned_task: PlannedTask) -> str:
+        """Pause and ask before a task, where that is wanted; return ``run``, ``skip`` or ``stop``.
+
+        What was answered before the run was resumed is not asked again.
+        """
+        app = self.app_plan.app
+        known = self.progress.of_task(app, number + 1)
+        if known is not None and known.is_skipped:
+            return "skip"
+        if known is None and not self._pass_gate(planned_task):
+            return "stop"
+        ask = self.options.ask_about_task
+        if ask is None or self.progress.is_complete(app, number + 1, planned_task):
+            return "run"
+        answer = ask(planned_task, self.connections.cancel)
+        if answer == "skip":
+            self.emit(TaskSkipped(time.time(), app, planned_task.task, number + 1))
+        return answer
 
     def _pass_gate(self, planned_task: PlannedTask) -> bool:
         """Pause and ask before a batch; return False if it must not start."""
