@@ -19,6 +19,7 @@ from orchestrator.executor.progress import (
     HIDDEN_RESULT,
     LOST_BEFORE,
     LOST_RESULT,
+    UNREPORTED,
     AskAboutLost,
     EndedStep,
     HostProgress,
@@ -203,7 +204,7 @@ class RunRecordReader:
     def _ended_step(self, event: StepFinished, digest: str) -> EndedStep:
         if not event.register:
             return EndedStep(event.name, event.outcome, digest=digest)
-        if event.outcome.reason == LOST_BEFORE:
+        if event.outcome.reason in (LOST_BEFORE, UNREPORTED):
             return EndedStep(event.name, event.outcome, LOST_RESULT, digest)
         stored = self._results.get((event.app, event.number, event.host, event.step))
         if stored is None or stored.has_secret:

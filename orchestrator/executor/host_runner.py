@@ -25,7 +25,14 @@ from orchestrator.executor.download import (
     is_folder,
 )
 from orchestrator.executor.host_state import HostState, HostTaskState, StepCursor
-from orchestrator.executor.progress import EndedStep, HostProgress, ReplayEndError, ReplayObserver
+from orchestrator.executor.progress import (
+    LOST_BEFORE,
+    UNREPORTED,
+    EndedStep,
+    HostProgress,
+    ReplayEndError,
+    ReplayObserver,
+)
 from orchestrator.executor.remote_query import collect_facts
 from orchestrator.executor.step_recorder import StepRecorder
 from orchestrator.executor.transfer_meter import TransferMeter
@@ -155,7 +162,9 @@ class HostTaskRunner:
         if (ended := self.progress.ended_step(step)) is not None:
             return self._replay_step(step, ended)
         if step.number in self.progress.skipped_steps:
-            return self._skip_lost_step(step)
+            return self._end_as_changed(step, LOST_BEFORE)
+        if step.number in self.progress.unreported_steps:
+            return self._end_as_changed(step, UNREPORTED)
         action: StepAction | None
         action = step.command or step.control_action or step.skip
         if not action:
@@ -228,13 +237,13 @@ class HostTaskRunner:
             skipped=outcome.status is Status.SKIPPED,
         )
 
-    def _skip_lost_step(self, step: PlannedStep) -> PlannedStep | None:
-        """End a step as changed that was lost and is not to be run again."""
+    def _end_as_changed(self, step: PlannedStep, reason: str) -> PlannedStep | None:
+        """End a step as changed whose result is not known, and that is not to be run again."""
         if (failed := self._run_pipeline()) is not None or self._is_stopped():
             return failed
         if self.on_replay is not None:
             raise ReplayEndError
-        self.recorder.skip_lost_step(step)
+        self.recorder.end_as_changed(step, reason)
         self._note_known_state(step, StepResult(Status.CHANGED))
         return None
 

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 LOST_BEFORE = "it was running when the run ended, and is skipped"
 """The reason of a lost step that the user chose to skip."""
+UNREPORTED = "it ended, but the run had ended before it heard of it"
+"""The reason of a step that a later one of its pipeline followed on the host."""
 HIDDEN_RESULT = "it was not stored, because it contains a secret"
-LOST_RESULT = "the step was lost, and skipped"
+LOST_RESULT = "its end was not received"
 """Why the output of a step is not known any more."""
 
 ReplayObserver: TypeAlias = Callable[[PlannedStep, "ResumedAction | StepResult | None"], None]
@@ -88,6 +90,7 @@ class HostProgress(Struct):
     - ``lost``: the steps of it that began and whose end is not known; known after the host has
       been asked.
     - ``skipped_steps``: the lost steps that are not to be run again.
+    - ``unreported_steps``: the steps of ``in_flight`` that ended, as the host says.
     - ``is_complete``: all steps of the task have ended.
     - ``ended_before_failure``: how many of ``ended`` ended before a step failed, if one did; the
       others are `always` steps.
@@ -99,6 +102,7 @@ class HostProgress(Struct):
     in_flight: SentPipeline | None = None
     lost: tuple[SentStep, ...] = ()
     skipped_steps: frozenset[int] = frozenset()
+    unreported_steps: frozenset[int] = frozenset()
     is_complete: bool = False
     ended_before_failure: int | None = None
     is_over: bool = False
@@ -188,19 +192,22 @@ class RunProgress(Struct):
             del self.tasks[key]
 
 
-def lost_steps(pipeline: SentPipeline, note: tuple[int, int] | None) -> tuple[SentStep, ...]:
-    """Return the steps of the pipeline that began.
+def split_steps(
+    pipeline: SentPipeline, note: tuple[int, int] | None
+) -> tuple[tuple[SentStep, ...], tuple[SentStep, ...]]:
+    """Return the steps of the pipeline that ended, and those whose end is not known.
 
     ``note`` is the host's: the last step that began and the last one that ended; 0 stands for none.
-    Without it, each of them may have begun.
+    A step that another one followed has not failed. Without a note, each of them may have begun.
     """
     if note is None:
-        return pipeline.steps
-    began, _ended = note
+        return (), pipeline.steps
+    began, _ = note
     numbers = [step.step for step in pipeline.steps]
     if began not in numbers:
-        return ()
-    return pipeline.steps[: numbers.index(began) + 1]
+        return (), ()
+    last = numbers.index(began)
+    return pipeline.steps[:last], pipeline.steps[last : last + 1]
 
 
 def ends_well(result: StepResult) -> bool:

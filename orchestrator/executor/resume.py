@@ -25,7 +25,7 @@ from orchestrator.executor.progress import (
     ReplayEndError,
     RunProgress,
     SentPipeline,
-    lost_steps,
+    split_steps,
 )
 from orchestrator.executor.remote_query import run_remote_query
 from orchestrator.executor.step_recorder import sent_step
@@ -252,7 +252,9 @@ def _ask_host(connections: ConnectionPool, waiting: _Waiting) -> None:
     pipeline = progress.in_flight
     if pipeline is not None:
         session_owner = _session_owner(waiting)
-        progress.lost = lost_steps(pipeline, _read_note(connections, pipeline, session_owner))
+        note = _read_note(connections, pipeline, session_owner)
+        ended, progress.lost = split_steps(pipeline, note)
+        progress.unreported_steps = frozenset(step.step for step in ended if not step.readonly)
 
 
 def _session_owner(waiting: _Waiting) -> str | None:

@@ -20,7 +20,7 @@ from orchestrator.executor.host_state import (
     HostTaskState,
     find_cause,
 )
-from orchestrator.executor.progress import LOST_BEFORE, LOST_RESULT, EndedStep
+from orchestrator.executor.progress import LOST_BEFORE, LOST_RESULT, UNREPORTED, EndedStep
 from orchestrator.model.command import DesiredState, StepCommand, StepEffects
 from orchestrator.model.event import (
     SentStep,
@@ -316,10 +316,10 @@ class StepRecorder:
         self.state.host_state.count_step(step, ended.result)
         self.state.host_state.seconds += ended.result.seconds
 
-    def skip_lost_step(self, step: PlannedStep) -> None:
-        """End a step as changed that was lost before the run was resumed."""
+    def end_as_changed(self, step: PlannedStep, reason: str) -> None:
+        """End a step as changed whose result is not known after the run was resumed."""
         self._values[step.number] = _NO_VALUES
-        self.finish_step(step, StepResult(Status.CHANGED, reason=LOST_BEFORE))
+        self.finish_step(step, StepResult(Status.CHANGED, reason=reason))
 
     def register_groups(self, program: StepProgram, number: int) -> None:
         """Register the results of the groups that ended before this step."""
@@ -351,7 +351,7 @@ class StepRecorder:
         failed = outcome.status.is_failure and not outcome.ignored
         (self.state.failed_steps if failed else self.state.finished_steps).add(step.number)
         result = registered_result(outcome, failed=outcome.status.is_failure, name=step.name)
-        if outcome.reason == LOST_BEFORE and outcome.status is Status.CHANGED:
+        if outcome.reason in (LOST_BEFORE, UNREPORTED) and outcome.status is Status.CHANGED:
             missing_output = LOST_RESULT
         if missing_output:
             result = replace(result, missing_output=f"'{step.name}': {missing_output}")

@@ -28,7 +28,7 @@ def test_the_command_at_the_end_repeats_the_run_where_it_failed(three: OrchProje
     )
     result = three.orch("-s", "dev", "run", "--keep-going", "t", "text=it's here", "-e", "a=b c")
     assert result.code == 1
-    last = result.out.rstrip().split("\n")[-1]
+    last = result.out.rstrip().split("\n")[-2]
     words = shlex.split(last.removeprefix("again, where it failed: "))
     assert words == [
         *("orch", "-s", "dev", "run", "-l", "@failed", "-e", "a=b c", "t", "text=it's here")
@@ -40,7 +40,7 @@ def test_the_command_at_the_end_repeats_the_run_where_it_failed(three: OrchProje
 def test_exec_is_repeated_with_its_command_after_the_dashes(three: OrchProject) -> None:
     command = ["--", "case $PWD in */web2) exit 3;; esac"]
     result = three.orch("-s", "dev", "exec", "--readonly", *command)
-    last = result.out.rstrip().split("\n")[-1]
+    last = result.out.rstrip().split("\n")[-2]
     words = shlex.split(last.removeprefix("again, where it failed: "))
     assert words == ["orch", "-s", "dev", "exec", "--readonly", "-l", "@failed", *command]
 
