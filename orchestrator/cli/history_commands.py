@@ -202,15 +202,19 @@ def show_command(
     out = open_console(sys.stdout, os.environ)
     out.lines(_heading_lines(recorded, out))
     _show_events(events, out, verbose=max(verbose, int(host is not None)), whole=output)
+    if recorded.record.is_resumable and recorded.state in ("failed", "killed"):
+        out.lines([f"to resume: orch resume {recorded.run}"])
     return ExitCode.OK
 
 
 @click.command("diff", short_help="Compare two recorded runs.")
 @options.records_options
 @click.argument("first", required=False, shell_complete=completion.complete_runs)
-@click.argument("second", default="last", shell_complete=completion.complete_runs)
-def diff_command(directory: str | None, first: str | None, second: str) -> int:
+@click.argument("second", required=False, shell_complete=completion.complete_runs)
+def diff_command(directory: str | None, first: str | None, second: str | None) -> int:
     """Show how two recorded runs differ: by default the last one, and the one of its tasks before.
+
+    With one run, it is compared with the one of its tasks before.
 
     Results, changes, times and outputs are compared for each step and host. Hosts with the same
     difference share a line.
@@ -227,8 +231,11 @@ def diff_command(directory: str | None, first: str | None, second: str) -> int:
     from orchestrator.output.step_lines import fold_hosts, step_title
 
     root = resolve_project_root(directory)
-    new = find_run(root, os.environ, second)
-    old = find_run(root, os.environ, first) if first else find_earlier_run(root, os.environ, new)
+    new = find_run(root, os.environ, second or first or "last")
+    if first and second:
+        old = find_run(root, os.environ, first)
+    else:
+        old = find_earlier_run(root, os.environ, new)
     out = open_console(sys.stdout, os.environ)
     for sign, run in (("-", old), ("+", new)):
         about = (
@@ -369,6 +376,9 @@ def _heading_lines(run: RecordedRun, out: TextConsole) -> Iterator[str]:
     yield out.paint(to_one_line(f"{started}{by}{version}{commit}"), DIM)
     if record.argv:
         yield out.paint(to_one_line(shlex.join(("orch", *record.argv))), DIM)
+    for each in record.resumed:
+        by = f" by {each.user}" if each.user else ""
+        yield out.paint(to_one_line(f"resumed {_local_time(each.time)}{by}"), DIM)
     if run.state in ("running", "killed"):
         yield out.paint("it is still running" if run.is_running else "orch was killed", BOLD)
 

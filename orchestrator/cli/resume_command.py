@@ -27,9 +27,18 @@ if TYPE_CHECKING:
     from orchestrator.transports.prompts import PromptCallback
 
 
+_MAX_TEXT_LINES = 10  # of a lost step
+
+
 @click.command("resume", short_help="Go on with a run that did not end well.")
 @options.records_options
-@click.option("-s", "--stage", "stages", multiple=True, hidden=True, expose_value=False)
+@click.option(
+    *("-s", "--stage"),
+    default="",
+    metavar="STAGE",
+    shell_complete=completion.complete_stages,
+    help="The stage of the run: the last one on it is resumed.",
+)
 @click.argument("run", default="last", shell_complete=completion.complete_runs)
 @click.option(
     "--lost",
@@ -52,6 +61,7 @@ def resume(
     directory: str | None,
     run: str,
     *,
+    stage: str,
     lost: str | None,
     accept_changes: bool,
     yes: bool,
@@ -63,16 +73,20 @@ def resume(
     when orch or the connection ended is lost: how far it came is not known, so you are asked.
 
     \b
-      orch resume               the last run
-      orch resume 2026 --lost rerun
+      orch resume               the last run of tasks
+      orch -s prod resume       the last one on this stage
+      orch resume 20261130 --lost rerun
     """
     from orchestrator.commands.project import resolve_project_root
-    from orchestrator.commands.resume import ResumeRequest, open_resumable_run
+    from orchestrator.commands.resume import (
+        ResumeRequest,
+        find_resumable_run,
+        open_resumable_run,
+    )
     from orchestrator.executor.progress import LostChoice
-    from orchestrator.journal.run_reader import find_run
 
     root = resolve_project_root(directory)
-    recorded = find_run(root, os.environ, run)
+    recorded = find_resumable_run(root, os.environ, run, stage)
     events = open_resumable_run(recorded)
     request = ResumeRequest(recorded, events, LostChoice(lost) if lost else None, accept_changes)
     arguments = [*recorded.record.argv]
@@ -142,6 +156,7 @@ def prepare_resume(
     later = list(later_runs(context.root, os.environ, request.run))
     if later and not command_options.yes:
         _confirm_later_runs([(each.run, each.record.tasks, hosts) for each, hosts in later])
+    _print_unfinished_rollbacks(progress)
     mask = context.secrets.masker.mask_text
 
     def warn(text: str) -> None:
@@ -156,6 +171,18 @@ def prepare_resume(
     if not goes_on:
         raise UsageError(Diagnostic("stopped: the run is as it was before", None, ""))
     return progress
+
+
+def _print_unfinished_rollbacks(progress: RunProgress) -> None:
+    from orchestrator.model.host_folding import fold_hostnames
+    from orchestrator.model.sanitize import to_one_line
+
+    hosts: dict[str, list[str]] = {}
+    for _, task, host, _ in progress.unfinished_rollbacks:
+        hosts.setdefault(task, []).append(host)
+    for task, names in hosts.items():
+        text = f"the {task} on {fold_hostnames(names)} was running when the run ended"
+        click.echo(to_one_line(f"{text}; the task is done again"), err=True)
 
 
 def _confirm_later_runs(
@@ -177,39 +204,66 @@ def _confirm_later_runs(
         raise UsageError(Diagnostic("declined: the run is as it was before"))
 
 
-def _ask_about_lost(answer_option: LostChoice | None, steps: Sequence[LostStep]) -> LostChoice:
-    """Return what to do with a lost step: as the option says, or the user. Raises UsageError."""
+def _ask_about_lost(
+    option: LostChoice | None, lost: Sequence[Sequence[LostStep]]
+) -> list[LostChoice]:
+    """Return what to do with each lost step: as the option says, or the user. Raises UsageError."""
     from orchestrator.executor.progress import LostChoice
+
+    choices: list[LostChoice] = []
+    for steps in lost:
+        for line in _lost_step_lines(steps):
+            click.echo(line, err=True)
+        if option is not None:
+            done = "is run again" if option is LostChoice.RERUN else "counts as done"
+            click.echo(f"it {done} (--lost {option.value})", err=True)
+            choices.append(option)
+        elif sys.stdin.isatty():
+            choices.append(_asked_choice())
+            if choices[-1] is LostChoice.STOP:
+                return choices
+    if len(choices) < len(lost):
+        count = "a step" if len(lost) == 1 else f"{len(lost)} steps"
+        message = f"how far {count} came is not known, and stdin is not a terminal"
+        hint = "pass --lost rerun to run such steps again, or --lost skip to count them as done"
+        raise UsageError(Diagnostic(message, None, hint))
+    return choices
+
+
+def _lost_step_lines(steps: Sequence[LostStep]) -> Iterator[str]:
+    """Yield where the step was running, and its text."""
     from orchestrator.model.host_folding import fold_hostnames
     from orchestrator.model.sanitize import to_one_line
     from orchestrator.model.step_number import number_label
 
     first = steps[0]
-    hosts = fold_hostnames(each.host for each in steps)
-    what = f"step {number_label(first.step.step)} of {first.task} on {hosts}"
+    where = fold_hostnames(each.target for each in steps)
+    if first.target != first.host:
+        where += f" (for {fold_hostnames(each.host for each in steps)})"
     app = f"{first.app}: " if first.app else ""
-    click.echo(to_one_line(f"{app}{what} was running when the run ended:"), err=True)
+    state = "was running" if first.has_begun else "was sent, and may have begun,"
+    what = f"step {number_label(first.step.step)} of {first.task} on {where}"
+    yield to_one_line(f"{app}{what} {state} when the run ended:")
     lines = first.step.text.splitlines()
-    for line in lines[:10]:
-        click.echo(f"  | {to_one_line(line)}", err=True)
-    if len(lines) > 10:
-        click.echo(f"  … {len(lines) - 10} more lines", err=True)
-    if answer_option is not None:
-        done = "is run again" if answer_option is LostChoice.RERUN else "counts as done"
-        click.echo(f"it {done} (--lost {answer_option.value})", err=True)
-        return answer_option
-    if not sys.stdin.isatty():
-        message = f"{app}{what} was running when the run ended: how far it came is not known"
-        hint = "pass --lost rerun to run it again, or --lost skip to count it as done"
-        raise UsageError(Diagnostic(message, None, hint))
+    for line in lines[:_MAX_TEXT_LINES]:
+        yield f"  | {to_one_line(line)}"
+    if len(lines) > _MAX_TEXT_LINES:
+        yield f"  … {len(lines) - _MAX_TEXT_LINES} more lines"
+
+
+def _asked_choice() -> LostChoice:
+    from orchestrator.executor.progress import LostChoice
+
+    answers = {
+        **dict.fromkeys(("r", "rerun"), LostChoice.RERUN),
+        **dict.fromkeys(("s", "skip"), LostChoice.SKIP),
+        **dict.fromkeys(("q", "quit"), LostChoice.STOP),
+    }
     while True:
         question = "how far it came is not known: rerun it, skip it (as done) or quit? [r/s/q] "
         click.echo(question, err=True, nl=False)
         line = sys.stdin.readline()
-        answer = line.strip().lower()
-        if not line or answer in ("q", "quit"):
+        if not line:
             return LostChoice.STOP
-        if answer in ("r", "rerun"):
-            return LostChoice.RERUN
-        if answer in ("s", "skip"):
-            return LostChoice.SKIP
+        if (answer := line.strip().lower()) in answers:
+            return answers[answer]

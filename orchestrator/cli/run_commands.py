@@ -376,7 +376,9 @@ def run_planned(
         )
         if progress is None:
             return ExitCode.OK
-    is_resumable = is_resumable and not plan.check_mode
+    mask = context.secrets.masker.mask_text
+    has_secret = mask(shlex.join(sys.argv[1:])) != shlex.join(sys.argv[1:])
+    is_resumable = is_resumable and not plan.check_mode and not has_secret
     resume = resume_command(command_options, plan.run_id) if is_resumable else ""
     display = _display_options(command_options, groups=for_ci, rerun=rerun, resume=resume)
     sink = choose_sinks(
@@ -387,7 +389,6 @@ def run_planned(
         terminal_lock=terminal_lock,
         find_expected=partial(expected_seconds, context.root, os.environ),
     )
-    mask = context.secrets.masker.mask_text
     run_options = structs.replace(
         executor_options(command_options, plan, terminal_lock, mask),
         is_resumable=is_resumable,

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from orchestrator.commands.context import ProjectContext
 from orchestrator.commands.signals import handle_interrupts
-from orchestrator.errors import DefinitionError, Diagnostic, UsageError
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition, UsageError
 from orchestrator.executor import controller_host
 from orchestrator.executor.cancel import CancelToken
 from orchestrator.executor.connection_pool import ConnectionPool
@@ -31,11 +31,13 @@ from orchestrator.executor.progress import (
 )
 from orchestrator.executor.resume import ChangedStep, find_changed_steps, settle_lost_steps
 from orchestrator.journal.journal import text_digest
-from orchestrator.journal.run_lock import lock_run
+from orchestrator.journal.run_dirs import read_raw_record
+from orchestrator.journal.run_lock import EVENTS_FILE, lock_run
 from orchestrator.journal.run_reader import (
     RecordedRun,
     ResultKey,
     StoredResult,
+    find_run,
     read_events,
     read_results,
     recorded_runs,
@@ -54,12 +56,15 @@ from orchestrator.model.event import (
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.sanitize import to_one_line
-from orchestrator.model.step_number import number_label
+from orchestrator.model.step_number import MAX_LOOP_STEPS, number_label, number_parts
 from orchestrator.model.step_result import CapturedOutput, Status, StepResult
 from orchestrator.planner.plan import Plan
 from orchestrator.transports.registry import TransportRegistry
+from orchestrator.yamlio.local_files import display_path
 
 _MASKED_WORD = lazy_regex(r"‹[^›]*›")
+_UNTOUCHED = (Status.NOT_STARTED.value, Status.UNREACHABLE.value)
+_LIST = "`orch history` lists the runs"
 _MAX_SHOWN = 5  # changed steps that an error shows
 _MAX_DIFF_LINES = 12
 
@@ -77,6 +82,27 @@ class ResumeRequest(Struct, frozen=True):
     accept_changes: bool = False
 
 
+def find_resumable_run(
+    root: Path, environ: Mapping[str, str], name: str, stage: str
+) -> RecordedRun:
+    """Return the run of this name; ``last`` is the last one, on the stage if any, of tasks.
+
+    Raises UsageError if there is none, or it is on another stage.
+    """
+    if name == "last":
+        for run in recorded_runs(root, environ):
+            if run.record.is_resumable and stage in ("", run.record.stage):
+                return run
+        if stage or not any(True for _ in recorded_runs(root, environ)):
+            on = f" on stage '{stage}'" if stage else ""
+            raise UsageError(Diagnostic(f"no run that can be resumed is recorded{on}", None, _LIST))
+    run = find_run(root, environ, name)
+    if stage not in ("", run.record.stage):
+        message = f"run {run.run} was on stage '{run.record.stage}', not on '{stage}'"
+        raise UsageError(Diagnostic(message, None, "drop -s, or name another run"))
+    return run
+
+
 def open_resumable_run(run: RecordedRun) -> int:
     """Mark the run as running, and return the file descriptor of its events.
 
@@ -84,6 +110,9 @@ def open_resumable_run(run: RecordedRun) -> int:
     """
     record = run.record
     again = "run the command line again"
+    if not read_raw_record(run.folder):
+        message = f"run {run.run} cannot be resumed: its run.json is missing or damaged"
+        raise UsageError(Diagnostic(message, SourcePosition(display_path(run.folder)), again))
     if record.check:
         raise UsageError(
             Diagnostic(f"run {run.run} was a check, which changes nothing", None, again)
@@ -113,19 +142,29 @@ class RunRecordReader:
         self._side: dict[tuple[str | None, str, str], HostProgress] = {}
 
     def read(self) -> RunProgress:
-        """Return what the run has done; ``texts`` then has the texts that it sent, by digest."""
+        """Return what the run has done; ``texts`` then has the texts that it sent, by digest.
+
+        Raises UsageError if the record of its events is missing.
+        """
         self._results = read_results(self._run.folder)
+        has_begun = False
         for event in read_events(self._run, outputs=False):
             if isinstance(event, RunFinished):
                 break
+            has_begun = has_begun or isinstance(event, RunStarted)
             self._add(event)
+        if not has_begun:
+            run = self._run
+            message = f"run {run.run} cannot be resumed: what it did is not recorded any more"
+            position = SourcePosition(display_path(run.folder / EVENTS_FILE))
+            raise UsageError(Diagnostic(message, position, "start a new run"))
         self._cut_after_failures()
         for task in self.progress.tasks.values():
             in_order = (name for name in self._run.record.hosts if name in task.hosts)
             task.hosts = {name: task.hosts[name] for name in in_order}
         self.progress.unfinished_rollbacks = tuple(
-            (app, host, own.in_flight)
-            for (app, _, host), own in self._side.items()
+            (app, task, host, own.in_flight)
+            for (app, task, host), own in self._side.items()
             if own.in_flight is not None
         )
         return self.progress
@@ -159,8 +198,10 @@ class RunRecordReader:
                     )
             case StepStarted():
                 own = self._host(event)
-                if own.in_flight is not None and event.shell_pid:
-                    own.in_flight = replace(own.in_flight, shell_pid=event.shell_pid)
+                if own.in_flight is not None:
+                    pid = event.shell_pid or own.in_flight.shell_pid
+                    begun = own.in_flight.begun | {event.step}
+                    own.in_flight = replace(own.in_flight, shell_pid=pid, begun=begun)
             case StepFinished():
                 self._add_ended_step(event)
             case HostFinished() if event.outcome.status is not Status.LOST:
@@ -185,8 +226,8 @@ class RunRecordReader:
         pipeline = own.in_flight
         sent = next((s for s in pipeline.steps if s.step == event.step), None) if pipeline else None
         if not ends_well(outcome):
-            if event.step not in own.ended and own.ended_before_failure is None:
-                own.ended_before_failure = len(own.ended)
+            if event.step not in own.ended:
+                own.note_failure(_loop_of(event))
             if outcome.status is Status.LOST:
                 own.in_flight = pipeline and replace(pipeline, time=event.time, is_cut=True)
                 return
@@ -199,7 +240,7 @@ class RunRecordReader:
             left = tuple(step for step in pipeline.steps if step.step != event.step)
             own.in_flight = replace(pipeline, steps=left) if left else None
         digest = sent.content if sent else ""
-        own.ended[event.step] = self._ended_step(event, digest)
+        own.note_end(event.step, self._ended_step(event, digest), _loop_of(event))
 
     def _ended_step(self, event: StepFinished, digest: str) -> EndedStep:
         if not event.register:
@@ -214,12 +255,15 @@ class RunRecordReader:
         return EndedStep(event.name, result, digest=digest)
 
     def _cut_after_failures(self) -> None:
-        """Forget the steps that ran after a failure (`always`): they belong to its end."""
+        """Forget the steps that ran after a failure (`always`)."""
         for task in self.progress.tasks.values():
             for own in task.hosts.values():
-                if own.ended_before_failure is not None:
-                    own.ended = dict(list(own.ended.items())[: own.ended_before_failure])
-                own.ended_before_failure = None
+                own.forget_ends_after_failures()
+
+
+def _loop_of(event: StepFinished) -> int | None:
+    """Return what identifies the loop of which the step is an item, or None."""
+    return event.loop or (number_parts(event.step)[0] if event.step >= MAX_LOOP_STEPS else None)
 
 
 def _with_output(outcome: StepResult, stored: StoredResult) -> StepResult:
@@ -313,7 +357,10 @@ def later_runs(
             continue
         if run.record.apps and each.record.apps and not run.record.apps.keys() & each.record.apps:
             continue
-        hosts = tuple(host for host in each.record.hosts if host in run.record.hosts)
+        untouched = {row.host for row in each.record.rows or () if row.status in _UNTOUCHED}
+        hosts = tuple(
+            host for host in each.record.hosts if host in run.record.hosts and host not in untouched
+        )
         if hosts and each.record.stage == run.record.stage:
             yield each, hosts
 

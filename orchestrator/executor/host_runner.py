@@ -159,7 +159,8 @@ class HostTaskRunner:
 
         Return the step that failed, which may be an earlier one of the queue, or None.
         """
-        if (ended := self.progress.ended_step(step)) is not None:
+        ended = self.progress.ended_step(step, replays_only=self.on_replay is not None)
+        if ended is not None:
             return self._replay_step(step, ended)
         if step.number in self.progress.skipped_steps:
             return self._end_as_changed(step, LOST_BEFORE)
@@ -170,9 +171,10 @@ class HostTaskRunner:
         if not action:
             action, failed = self._resolve_pending_step(step)
             if action is None:
+                self._end_replay()
                 return failed
         if not isinstance(action, StepProgram):
-            self._end_replay(step)
+            self._end_replay()
         if isinstance(action, StepCommand):
             if self.check_filter.must_flush(action):
                 failed = self._run_pipeline()
@@ -200,11 +202,10 @@ class HostTaskRunner:
         self.recorder.queue(step, action)
         return self._run_pipeline() if step.flush_after else None
 
-    def _end_replay(self, step: PlannedStep) -> None:
-        """Note that the step is run. Raises ReplayEndError if nothing is to be run."""
+    def _end_replay(self) -> None:
+        """Raise ReplayEndError if nothing is to be run."""
         if self.on_replay is not None:
             raise ReplayEndError
-        self.progress.note_run(step)
 
     def _replay_step(self, step: PlannedStep, ended: EndedStep) -> PlannedStep | None:
         """Put the result of a step that was done before the run was resumed in its place.
@@ -215,17 +216,29 @@ class HostTaskRunner:
             return failed
         action: StepAction | None
         action = step.command or step.control_action or step.skip
-        if not action and (step.variables_set or self.on_replay is not None):
+        if not action and step.variables_set:
             action, failed = self._resolve_pending_step(step)
             if action is None:
+                self._end_replay()
                 return failed
         if self.on_replay is not None:
-            self.on_replay(step, action)
+            self.on_replay(step, action or self._action_as_planned(step))
         if not isinstance(action, ControlAction) or ended.result.status is Status.SKIPPED:
             action = ControlAction("set")
         self.recorder.replay_step(step, ended, action)
         self._note_known_state(step, ended.result)
         return step if ended.result.rescued else None
+
+    def _action_as_planned(self, step: PlannedStep) -> StepAction | None:
+        """Return what a step that waited for results would do now; None if that is not known."""
+        results = self._results_so_far(step)
+        try:
+            try:
+                return step.resume(results) if step.resume else None
+            except ResultPending:
+                return step.resume({**results, NO_MORE_RESULTS: True}) if step.resume else None
+        except (OrchError, ResultPending):
+            return None
 
     def _note_known_state(self, step: PlannedStep, outcome: StepResult) -> None:
         """Tell conditions that hosts evaluate how a step ended that their shells did not run."""

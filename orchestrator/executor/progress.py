@@ -28,13 +28,18 @@ ReplayObserver: TypeAlias = Callable[[PlannedStep, "ResumedAction | StepResult |
 
 
 class LostStep(Struct, frozen=True):
-    """A step that was running when the run ended, and whose end is not known."""
+    """A step that was running when the run ended, and whose end is not known.
+
+    ``target`` is the host on which it ran. ``has_begun``: it is known to have begun.
+    """
 
     app: str | None
     number: int
     task: str
     host: str
     step: SentStep
+    target: str = ""
+    has_begun: bool = True
 
 
 class LostChoice(StrEnum):
@@ -45,8 +50,11 @@ class LostChoice(StrEnum):
     STOP = "stop"
 
 
-AskAboutLost: TypeAlias = "Callable[[Sequence[LostStep]], LostChoice]"
-"""Decides what happens with a step that was lost on some hosts."""
+AskAboutLost: TypeAlias = "Callable[[Sequence[Sequence[LostStep]]], Sequence[LostChoice]]"
+"""Decides what happens with each lost step, which is given with all hosts that lost it.
+
+No choice is returned for what follows a choice to stop.
+"""
 
 
 class ReplayEndError(Exception):
@@ -71,6 +79,7 @@ class SentPipeline(Struct, frozen=True):
 
     ``target``, ``user``, ``session`` and ``shell_pid`` are the session's. ``time`` is the last sign
     of it, in seconds since the epoch; ``is_cut``: its connection was found to be cut then.
+    ``begun`` are the steps that are known to have begun.
     """
 
     target: str
@@ -80,6 +89,7 @@ class SentPipeline(Struct, frozen=True):
     time: float
     shell_pid: int = 0
     is_cut: bool = False
+    begun: frozenset[int] = frozenset()
 
 
 class HostProgress(Struct):
@@ -91,11 +101,11 @@ class HostProgress(Struct):
       been asked.
     - ``skipped_steps``: the lost steps that are not to be run again.
     - ``unreported_steps``: the steps of ``in_flight`` that ended, as the host says.
+    - ``is_told``: the host told which step was running.
     - ``is_complete``: all steps of the task have ended.
-    - ``ended_before_failure``: how many of ``ended`` ended before a step failed, if one did; the
-      others are `always` steps.
-    - ``is_over``: a step is run that was not done before, so that nothing that was recorded for
-      later steps counts any more.
+    - ``failed_loops``: where steps failed: the loops of which they are items, or None for others.
+    - ``after_failure``: the steps of ``ended`` that ended after such a failure (`always`), unless
+      they are items of the same loop, which goes on.
     """
 
     ended: dict[int, EndedStep] = field(default_factory=dict)
@@ -103,26 +113,36 @@ class HostProgress(Struct):
     lost: tuple[SentStep, ...] = ()
     skipped_steps: frozenset[int] = frozenset()
     unreported_steps: frozenset[int] = frozenset()
+    is_told: bool = False
     is_complete: bool = False
-    ended_before_failure: int | None = None
-    is_over: bool = False
+    failed_loops: set[int | None] = field(default_factory=set)
+    after_failure: set[int] = field(default_factory=set)
 
-    def ended_step(self, step: PlannedStep) -> EndedStep | None:
+    def ended_step(self, step: PlannedStep, *, replays_only: bool = False) -> EndedStep | None:
         """Return how the step ended, or None if it has to be run.
 
-        A step that changes nothing is run again if its output is needed and not known.
+        A step that changes nothing is run again if its output is not known, unless nothing is run.
         """
-        if self.is_over:
-            return None
         ended = self.ended.get(step.number)
-        if ended is not None and ended.missing_output and step.readonly:
-            return None
-        return ended
+        is_missing = ended is not None and bool(ended.missing_output)
+        return None if is_missing and step.readonly and not replays_only else ended
 
-    def note_run(self, step: PlannedStep) -> None:
-        """Record that a step is run; results of later ones do not count from now on."""
-        if step.number not in self.ended:
-            self.is_over = True
+    def note_failure(self, loop: int | None) -> None:
+        """Record that a step failed, an item of this loop, or of none."""
+        self.failed_loops.add(loop)
+
+    def note_end(self, number: int, ended: EndedStep, loop: int | None) -> None:
+        """Record that a step ended well, an item of this loop, or of none."""
+        if self.failed_loops and (loop is None or loop not in self.failed_loops):
+            self.after_failure.add(number)
+        self.ended[number] = ended
+
+    def forget_ends_after_failures(self) -> None:
+        """Forget the steps that ended after a failure: they belong to the end of that part."""
+        for number in self.after_failure:
+            self.ended.pop(number, None)
+        self.after_failure.clear()
+        self.failed_loops.clear()
 
 
 class TaskProgress(Struct):
@@ -136,13 +156,13 @@ class TaskProgress(Struct):
 class RunProgress(Struct):
     """What a run has done: the progress of each task that was started, by app and number.
 
-    ``unfinished_rollbacks`` are the apps, hosts and pipelines of rollbacks that did not end.
+    ``unfinished_rollbacks`` are the tasks, hosts and pipelines of rollbacks that did not end.
     ``redone_from``: see RunStarted.
     """
 
     tasks: dict[tuple[str | None, int], TaskProgress] = field(default_factory=dict)
     redone_from: dict[str, int] = field(default_factory=dict)
-    unfinished_rollbacks: tuple[tuple[str | None, str, SentPipeline], ...] = ()
+    unfinished_rollbacks: tuple[tuple[str | None, str, str, SentPipeline], ...] = ()
 
     def of_task(self, app: str | None, number: int) -> TaskProgress | None:
         """Return the progress of a planned task, or None if it was not started."""

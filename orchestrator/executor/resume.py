@@ -169,10 +169,11 @@ class _ReplayedApp:
             on_replay=observe,
         )
         try:
-            runner.run(host_plan.program)
+            progress.is_complete = runner.run(host_plan.program)
         except ReplayEndError:
             return found
-        progress.is_complete = True
+        if not progress.is_complete:
+            return found
         gone = self._changed(number, task, host_plan.host, _NOT_PLANNED)
         found += [
             replace(gone, step=step, name=ended.name, before=ended.digest)
@@ -224,17 +225,18 @@ def settle_lost_steps(
         *progress.in_flight(),
         *(
             (app, 0, host, HostProgress(in_flight=pipeline))
-            for app, host, pipeline in progress.unfinished_rollbacks
+            for app, _, host, pipeline in progress.unfinished_rollbacks
         ),
     ]
     with ThreadPoolExecutor(max(1, min(forks, len(waiting)))) as pool:
         run_for_each(pool, partial(_ask_host, connections), waiting)
         if connections.cancel.is_cancelled:
             return False
-        for steps in _lost_by_step(progress):
-            choice = LostChoice.RERUN if steps[0].step.readonly else ask(steps)
-            if choice is LostChoice.STOP:
-                return False
+        lost = [steps for steps in _lost_by_step(progress) if not steps[0].step.readonly]
+        choices = ask(lost) if lost else ()
+        if LostChoice.STOP in choices:
+            return False
+        for steps, choice in zip(lost, choices, strict=True):
             for each in steps if choice is LostChoice.SKIP else ():
                 host = progress.of_host(each.app, each.number, each.host)
                 if host is not None:
@@ -254,6 +256,7 @@ def _ask_host(connections: ConnectionPool, waiting: _Waiting) -> None:
         session_owner = _session_owner(waiting)
         note = _read_note(connections, pipeline, session_owner)
         ended, progress.lost = split_steps(pipeline, note)
+        progress.is_told = note is not None
         progress.unreported_steps = frozenset(step.step for step in ended if not step.readonly)
 
 
@@ -303,7 +306,12 @@ def _lost_by_step(progress: RunProgress) -> Iterable[list[LostStep]]:
             for step in own.lost:
                 if step.step in own.skipped_steps:
                     continue
-                key = (app, number, step.step, step.content)
-                lost = LostStep(app, number, task.task, host, step)
+                pipeline = own.in_flight
+                has_begun = pipeline is None or step.step in pipeline.begun or own.is_told
+                target = pipeline.target if pipeline else host
+                key = (app, number, step.step, step.content, target != host, has_begun)
+                lost = LostStep(
+                    app, number, task.task, host=host, step=step, target=target, has_begun=has_begun
+                )
                 found.setdefault(key, []).append(lost)
     return found.values()

@@ -186,6 +186,7 @@ class RunJournal:
         self._events, self._torn = -1, False
         self._texts = self._results = -1
         self._known_texts: set[str] = set()
+        self._earlier_seconds = 0.0  # of the run before it was resumed
         self._about: dict[str, Any] = {}
         self._warned = False
 
@@ -285,7 +286,8 @@ class RunJournal:
     def _end_run(self, event: RunFinished) -> None:
         if self.folder is not None:
             rows = [row_record(ended) for ended in event.rows]
-            end = {"seconds": event.seconds, "exit_code": int(event.exit_code), "rows": rows}
+            seconds = self._earlier_seconds + event.seconds
+            end = {"seconds": seconds, "exit_code": int(event.exit_code), "rows": rows}
             self._save_record(self.folder, {**self._about, **self._describe_end(), **end})
 
     def _begin_run(self, event: RunStarted) -> None:
@@ -310,6 +312,8 @@ class RunJournal:
         self._torn = True  # a kill may have cut the last line
         self._about = read_raw_record(folder)
         ended = {name: self._about.pop(name, None) for name in ("seconds", "exit_code", "rows")}
+        self._earlier_seconds = float(ended["seconds"] or self._about.get("earlier_seconds", 0.0))
+        self._about["earlier_seconds"] = self._earlier_seconds
         again = {"time": time.time(), **self._invocation}
         again |= {"exit_code_before": ended["exit_code"]}
         self._about["resumed"] = [*self._about.get("resumed", []), again]

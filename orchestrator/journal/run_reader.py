@@ -139,11 +139,15 @@ def find_run(root: Path, environ: Mapping[str, str], name: str) -> RecordedRun:
     is none, or more than one.
     """
     if last := _LAST_NAME.fullmatch(name):
-        back = int(last[1] or 0)
+        back, count = int(last[1] or 0), 0
         for number, run in enumerate(recorded_runs(root, environ)):
             if number == back:
                 return run
-        raise UsageError(Diagnostic(f"there are no {back + 1} recorded runs", None, _LIST_HINT))
+            count = number + 1
+        message = "no run is recorded"
+        if count:
+            message = f"only {count} run{'s are' if count > 1 else ' is'} recorded"
+        raise UsageError(Diagnostic(message, None, _LIST_HINT))
     found: list[RecordedRun] = []
     for parent in (RUNS_FOLDER, CONSOLE_FOLDER):
         if name and not found:
@@ -210,9 +214,9 @@ def read_events(
     rows = _recorded_rows(run.folder)
     record = run.record
     seconds = record.seconds if rows is not None else tally.last_time - record.started
+    last_time = tally.last_time if record.resumed else record.started + max(seconds, 0.0)
     rows = tally.rows(is_running=run.is_running) if rows is None else rows
-    ended_at = record.started + max(seconds, 0.0)
-    yield RunFinished(ended_at, max(seconds, 0.0), record.exit_code or 0, rows, str(run.folder))
+    yield RunFinished(last_time, max(seconds, 0.0), record.exit_code or 0, rows, str(run.folder))
 
 
 def _read_texts(folder: Path) -> dict[str, str]:

@@ -427,6 +427,90 @@ def test_a_run_with_an_inventory_of_ansible_and_no_project(tmp_path: Path) -> No
     assert (done.code, f"x1 | {run}" in done.out) == (0, True), done.err
 
 
+def test_a_step_whose_template_fails_is_not_taken_for_done(site: OrchProject) -> None:
+    site.write(
+        {
+            "tasks/site.yml": """
+                steps:
+                  - {run: echo 7, register: r}
+                  - run: echo {{ 10 // (r.stdout | int - 7) }} >> ~/log
+                  - run: echo after >> ~/log
+            """
+        }
+    )
+    assert site.orch("-s", "dev", "run", "site", "-l", "a1").code == 1
+    assert site.orch("resume").code == 1
+
+
+def test_the_items_of_a_loop_that_ended_are_not_done_again(site: OrchProject) -> None:
+    site.write(
+        {
+            "tasks/site.yml": """
+                steps:
+                  - run: test {{ item }} != 2 -o -e ~/ok; echo {{ item }} >> ~/log
+                    loop: [1, 2, 3]
+                  - {run: echo x y z, register: words}
+                  - run: test {{ item }} != y -o -e ~/later; echo {{ item }} >> ~/log
+                    loop: "{{ words.stdout.split() }}"
+            """
+        }
+    )
+    assert site.orch("-s", "dev", "run", "site", "-l", "a1").code == 1
+    repair(site, "a1")
+    assert site.orch("resume").code == 1
+    (home(site, "a1") / "later").touch()
+    assert site.orch("resume").code == 0
+    assert log(site, "a1") == ["1", "3", "2", "x", "z", "y"]
+
+
+def test_a_complete_run_with_a_secret_output_is_left_alone(site: OrchProject) -> None:
+    steps = """
+        steps:
+          - {run: "echo {{ word }}; echo read >> ~/log", register: shown, readonly: true}
+          - run: test {{ shown.stdout }} = {{ word }}
+    """
+    site.write({"tasks/site.yml": steps, "inventories/dev/stage.yml": SECRET_STAGE})
+    assert site.orch("-s", "dev", "run", "site", "-l", "a1", WORD="tell-nobody").code == 0
+    done = site.orch("resume", WORD="tell-nobody")
+    assert (done.code, "is complete" in done.err, log(site, "a1")) == (0, True, ["read"])
+
+
+def test_the_last_run_of_tasks_is_resumed_and_only_on_its_stage(site: OrchProject) -> None:
+    empty = site.orch("resume")
+    assert (empty.code, "no run that can be resumed is recorded" in empty.err) == (2, True)
+    assert site.orch("-s", "dev", "run", "site", "-l", "a1").code == 1
+    repair(site, "a1")
+    assert site.orch("-s", "dev", "facts", "a1").code == 0
+    site.orch("-s", "dev", "run", "site", "-l", "a2", "--check")
+    other = site.orch("-s", "prod", "resume")
+    assert (other.code, "recorded on stage 'prod'" in other.err) == (2, True), other.err
+    done = site.orch("-s", "dev", "resume")
+    assert done.code == 0, done.err
+    assert log(site, "a1")[-1] == "handled"
+
+
+def test_a_record_without_its_events_is_refused(site: OrchProject) -> None:
+    assert site.orch("-s", "dev", "run", "site", "-l", "a1").code == 1
+    (events,) = site.root.glob(".orch/runs/*/events.jsonl")
+    events.write_text("")
+    refused = site.orch("resume")
+    assert (refused.code, "is not recorded any more" in refused.err) == (2, True), refused.err
+    assert log(site, "a1").count("one") == 1
+
+
+def test_a_run_with_a_secret_on_its_command_line_offers_nothing(site: OrchProject) -> None:
+    site.write(
+        {
+            "tasks/site.yml": """
+                params: {pw: {secret: true}}
+                steps: [{run: 'test {{ pw }} = no'}]
+            """
+        }
+    )
+    failed = site.orch("-s", "dev", "run", "site", "pw=topsecret1", "-l", "a1")
+    assert (failed.code, "to resume" in failed.out) == (1, False)
+
+
 def test_a_run_in_progress_is_refused(site: OrchProject) -> None:
     site.write({"tasks/site.yml": "steps: [{run: sleep 600}]\n"})
     with site.start_orch("-s", "dev", "run", "site", "--json") as process:

@@ -20,6 +20,7 @@ from orchestrator.commands.history import (
     selected_events,
 )
 from orchestrator.commands.resume import RunRecordReader
+from orchestrator.errors import UsageError
 from orchestrator.journal.index_database import remove_database
 from orchestrator.journal.run_index import RunIndex
 from orchestrator.journal.run_reader import find_run
@@ -97,7 +98,10 @@ def read_all(root: Path) -> tuple[str, list[RunEvent], list[str]]:
 
 def steps_done(root: Path) -> set[tuple[int, str, int]]:
     """Return the steps that `orch resume` would not do again: task, host, and step."""
-    progress = RunRecordReader(find_run(root, {}, "last")).read()
+    try:
+        progress = RunRecordReader(find_run(root, {}, "last")).read()
+    except UsageError:  # nothing is left of it
+        return set()
     return {
         (number, host, step)
         for (_, number), task in progress.tasks.items()

@@ -191,7 +191,7 @@ def test_runs_are_named_by_the_start_of_their_id_or_counted_from_the_last(tmp_pa
     assert find_run(tmp_path, {}, "last~2").run == FIRST
     assert find_run(tmp_path, {}, "20260102").run == SECOND
     for name, message in (
-        ("last~3", "there are no 4 recorded runs"),
+        ("last~3", "only 3 runs are recorded"),
         ("2027", "no recorded run is named '2027'"),
         ("", "no recorded run is named ''"),
         ("2026", "'2026' is the start of 3 runs"),
