@@ -76,6 +76,9 @@ class StepRecorder:
         self._announced_step: PlannedStep | None = None
         self._any_step_ended = False  # a step of the current pipeline
         self._unknown_shell: ShellSession | None = None
+        self._hidden_pipeline: (
+            tuple[ShellSession, Sequence[tuple[PlannedStep, StepCommand]]] | None
+        ) = None
         self._started_at = 0.0
         self._output_buffers = {"stdout": OutputBuffer(), "stderr": OutputBuffer()}
 
@@ -128,6 +131,9 @@ class StepRecorder:
 
     def started(self, number: int) -> None:
         """Handle the start of a step on the host."""
+        if self._hidden_pipeline is not None:
+            self._emit_sent_steps(*self._hidden_pipeline, hides_texts=False)
+            self._hidden_pipeline = None
         self._announce_step(self._sent[number][0])
 
     def output(self, number: int, stream: str, data: bytes) -> None:
@@ -288,8 +294,23 @@ class StepRecorder:
     def announce_sending(
         self, session: ShellSession, pipeline: Sequence[tuple[PlannedStep, StepCommand]]
     ) -> None:
-        """Emit that these steps are about to be sent to the session."""
+        """Emit that these steps are about to be sent to the session.
+
+        Before a become user's shell is ready, its password may not be known, so that it could not
+        be masked: the texts follow when the first step has started.
+        """
         self._unknown_shell = None if session.shell_pid else session
+        hides_texts = bool(pipeline[0][0].user) and not session.shell_pid
+        self._emit_sent_steps(session, pipeline, hides_texts=hides_texts)
+        self._hidden_pipeline = (session, pipeline) if hides_texts else None
+
+    def _emit_sent_steps(
+        self,
+        session: ShellSession,
+        pipeline: Sequence[tuple[PlannedStep, StepCommand]],
+        *,
+        hides_texts: bool,
+    ) -> None:
         host, app = self.state.host_state.host.name, self.state.host_state.app
         first = pipeline[0][0]
         self._emit(
@@ -302,7 +323,12 @@ class StepRecorder:
                 user=first.user,
                 session=session.session_id,
                 shell_pid=session.shell_pid,
-                steps=tuple(sent_step(step, command) for step, command in pipeline),
+                steps=tuple(
+                    SentStep(step.number, "", "", step.readonly)
+                    if hides_texts
+                    else sent_step(step, command)
+                    for step, command in pipeline
+                ),
                 number=self.state.number,
             )
         )

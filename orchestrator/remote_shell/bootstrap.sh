@@ -97,12 +97,14 @@ alarm() {
 watch() {
   alarm %LEASE% TERM; o_lease=$!
   {
-    o_watch_end=TERM
+    o_watch_told=
     while read -r o_watch_beat; do
-      [ -z "$o_watch_beat" ] || o_watch_end=INT
+      o_watch_told=$o_watch_told$o_watch_beat
       kill -USR1 $o_lease
     done
-    kill -$o_watch_end $$
+    # INT says that it is meant, but may be ignored here, as in a job of a script
+    [ -z "$o_watch_told" ] || kill -INT $$
+    kill -TERM $$
   } <&3 3<&- >/dev/null 2>&1 &
   o_watcher=$!
 }

@@ -172,6 +172,7 @@ def test_doctor_tells_whose_clock_is_off(ground: MatrixGround) -> None:
         }
         assert message["idle"] == []
         for name, location in (("ahead", "ahead of"), ("behind", "behind")):
+            assert message[name], done.out
             (what,) = message[name]
             found = re.fullmatch(rf"its clock is (\d+) s {location} this machine's", what)
             assert found, what

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.model.command import StepCommand
-from orchestrator.remote_shell import SessionLostError, ShellSession
+from orchestrator.remote_shell import EndReason, SessionLostError, ShellSession
 from orchestrator.remote_shell.bootstrap import ended_note_script, remove_note_script
 from tests.integration.remote_shell.conftest import SessionOpener
 from tests.support.session_recording import RecordingListener, run_pipeline, wait_until
@@ -32,7 +33,7 @@ def test_a_note_tells_the_step_that_ran(open_session: SessionOpener, home: Path,
     running = threading.Thread(target=run_until_lost, args=(session, commands))
     running.start()
     wait_until((home / "begun").exists, "step 4")
-    channel.close()
+    channel.close_stdin()  # as if orch had died
     running.join()
     wait_until(note(home).exists, "the note")
     assert note(home).read_text() == "4 3\n"
@@ -73,3 +74,23 @@ def test_what_orch_ends_itself_leaves_no_note(
     session.cancel()
     running.join()
     assert not (home / ".orch").exists()
+
+
+def test_a_session_whose_shell_ignores_interrupts_is_ended(
+    open_session: SessionOpener, home: Path, mark: str
+) -> None:
+    """As in a job that a script starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        session, _ = open_session(session_id=ID)
+        commands = [StepCommand(1, f"touch {home}/begun; sleep {mark}"), StepCommand(2, "true")]
+        listener = RecordingListener()
+        running = threading.Thread(target=session.run, args=(commands, listener))
+        running.start()
+        wait_until((home / "begun").exists, "the step")
+        session.cancel()
+        running.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert listener.order == [("started", 1), ("ended", 1)]
+    assert listener.endings[1].end_reason is EndReason.TERMINATED
