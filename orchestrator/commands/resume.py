@@ -200,8 +200,8 @@ class RunRecordReader:
                 own = self._host(event)
                 if own.in_flight is not None:
                     pid = event.shell_pid or own.in_flight.shell_pid
-                    begun = own.in_flight.begun | {event.step}
-                    own.in_flight = replace(own.in_flight, shell_pid=pid, begun=begun)
+                    started = own.in_flight.started_steps | {event.step}
+                    own.in_flight = replace(own.in_flight, shell_pid=pid, started_steps=started)
             case StepFinished():
                 self._add_ended_step(event)
             case HostFinished() if event.outcome.status is not Status.LOST:

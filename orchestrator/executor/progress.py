@@ -79,7 +79,7 @@ class SentPipeline(Struct, frozen=True):
 
     ``target``, ``user``, ``session`` and ``shell_pid`` are the session's. ``time`` is the last sign
     of it, in seconds since the epoch; ``is_cut``: its connection was found to be cut then.
-    ``begun`` are the steps that are known to have begun.
+    ``started_steps`` are the steps that are known to have begun.
     """
 
     target: str
@@ -89,7 +89,7 @@ class SentPipeline(Struct, frozen=True):
     time: float
     shell_pid: int = 0
     is_cut: bool = False
-    begun: frozenset[int] = frozenset()
+    started_steps: frozenset[int] = frozenset()
 
 
 class HostProgress(Struct):

@@ -307,7 +307,7 @@ def _lost_by_step(progress: RunProgress) -> Iterable[list[LostStep]]:
                 if step.step in own.skipped_steps:
                     continue
                 pipeline = own.in_flight
-                has_begun = pipeline is None or step.step in pipeline.begun or own.is_told
+                has_begun = pipeline is None or step.step in pipeline.started_steps or own.is_told
                 target = pipeline.target if pipeline else host
                 key = (app, number, step.step, step.content, target != host, has_begun)
                 lost = LostStep(
