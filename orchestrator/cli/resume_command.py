@@ -146,6 +146,7 @@ def prepare_resume(
         settle,
     )
     from orchestrator.commands.run_plan import make_transports
+    from orchestrator.model.host_folding import fold_hostnames
 
     reader = RunRecordReader(request.run)
     progress = reader.read()
@@ -157,6 +158,9 @@ def prepare_resume(
     if later and not command_options.yes:
         _confirm_later_runs([(each.run, each.record.tasks, hosts) for each, hosts in later])
     _print_unfinished_rollbacks(progress)
+    if waiting := list(dict.fromkeys(host for _, _, host, _ in progress.in_flight())):
+        hosts = fold_hostnames(waiting)
+        click.echo(f"asking how far it came, which may take a minute: {hosts}", err=True)
     mask = context.secrets.masker.mask_text
 
     def warn(text: str) -> None:

@@ -45,9 +45,25 @@ def start_fork_server() -> None:
 
 def needs_fresh_python(more: Mapping[str, str], stdin: str) -> bool:
     """Return whether a call with these variables, or this input, cannot be forked."""
-    return any(name.startswith(_SETTINGS_OF_PYTHON) for name in more) or (
-        len(stdin.encode()) > _PIPE_SIZE
+    return (
+        _has_own_namespaces()
+        or any(name.startswith(_SETTINGS_OF_PYTHON) for name in more)
+        or (len(stdin.encode()) > _PIPE_SIZE)
     )
+
+
+def _has_own_namespaces() -> bool:
+    """Return whether this process has entered a private machine, where the fork server is not."""
+    pid = forkserver._forkserver._forkserver_pid
+    if pid is None:
+        return False
+    try:
+        return any(
+            Path(f"/proc/{pid}/ns/{kind}").readlink() != Path(f"/proc/self/ns/{kind}").readlink()
+            for kind in ("net", "mnt")
+        )
+    except OSError:  # not visible from here
+        return True
 
 
 def run_forked_orch(

@@ -115,7 +115,7 @@ def test_hosts_lists_what_the_limit_selects(shop: OrchProject) -> None:
         ("orch -s dev run ", {"t"}),
         ("orch -s dev run t -l w", {"web"}),
         ("orch -s dev run t -l web:!a", {"web:!a1", "web:!a2"}),
-        ("orch doc te", {"template", "templates", "text_block"}),
+        ("orch doc te", {"template", "templates", "tests", "text_block"}),
         ("orch li", {"lint"}),
         ("orch -s dev vars ", {"a1", "a2"}),
         ("orch -s dev hosts -l ", {"web", "a1", "a2"}),

@@ -249,7 +249,11 @@ def cell_results(
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize(
+    "cell",
+    [pytest.param(cell, marks=[pytest.mark.long] * (n % 2)) for n, cell in enumerate(CELLS)],
+    ids=str,
+)
 def test_every_host_did_and_says_what_it_should(
     cell_results: dict[MatrixCell, Future[CellResult]], cell: MatrixCell
 ) -> None:
