@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from orchestrator.commands.context import ProjectContext
     from orchestrator.commands.resume import ResumeRequest
-    from orchestrator.executor.progress import LostChoice, LostStep, RunProgress
+    from orchestrator.executor.progress import EarlierRun, LostChoice, LostStep
+    from orchestrator.journal.run_reader import RecordedRun
     from orchestrator.planner.plan import Plan
     from orchestrator.transports.prompts import PromptCallback
 
@@ -133,7 +134,7 @@ def prepare_resume(
     command_options: CommandOptions,
     request: ResumeRequest,
     prompt: PromptCallback | None,
-) -> RunProgress | None:
+) -> EarlierRun | None:
     """Return what the run has done, or None if nothing is left to do, which is said.
 
     Raises DefinitionError if it has changed since, and UsageError if the user stops.
@@ -152,7 +153,7 @@ def prepare_resume(
     progress = reader.read()
     check_changes(plan, context, request, reader)
     if is_complete(plan, progress):
-        click.echo(f"run {request.run.run} is complete: nothing is left to do", err=True)
+        _print_complete(context, request.run)
         return None
     later = list(later_runs(context.root, os.environ, request.run))
     if later and not command_options.yes:
@@ -177,13 +178,28 @@ def prepare_resume(
     return progress
 
 
-def _print_unfinished_rollbacks(progress: RunProgress) -> None:
+def _print_complete(context: ProjectContext, run: RecordedRun) -> None:
+    """Say that nothing is left to do, and which other run may be meant."""
+    from orchestrator.journal.run_reader import recorded_runs
+    from orchestrator.model.sanitize import to_one_line
+
+    tasks = " ".join(run.record.tasks)
+    click.echo(f"run {run.run} ({tasks}) is complete: nothing is left to do", err=True)
+    for other in recorded_runs(context.root, os.environ):
+        if other.record.is_resumable and other.state in ("failed", "killed"):
+            what = f"the last run that did not end well is {other.run}"
+            click.echo(to_one_line(f"{what} ({' '.join(other.record.tasks)})"), err=True)
+            return
+
+
+def _print_unfinished_rollbacks(progress: EarlierRun) -> None:
     from orchestrator.model.host_folding import fold_hostnames
     from orchestrator.model.sanitize import to_one_line
 
     hosts: dict[str, list[str]] = {}
     for _, task, host, _ in progress.unfinished_rollbacks:
-        hosts.setdefault(task, []).append(host)
+        if task:
+            hosts.setdefault(task, []).append(host)
     for task, names in hosts.items():
         text = f"the {task} on {fold_hostnames(names)} was running when the run ended"
         click.echo(to_one_line(f"{text}; the task is done again"), err=True)

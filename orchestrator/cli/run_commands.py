@@ -358,15 +358,7 @@ def run_planned(
     from orchestrator.output.terminal_lock import TerminalLock
 
     reports = _reports(command_options)
-    if command_options.exit_code and not plan.check_mode:
-        raise click.UsageError("--exit-code requires --check")
-    if context.stage.protected and plan.changes and not plan.check_mode and not command_options.yes:
-        tasks = (task.task for app_plan in plan.app_plans for task in app_plan.planned_tasks)
-        confirm_protected_stage(context, ", ".join(tasks), plan.hosts)
-    if context.stage.is_ansible:
-        from orchestrator.commands.connections import decrypt_passwords
-
-        decrypt_passwords(context.hosts, plan)
+    _prepare_run(context, plan, command_options)
     terminal_lock = TerminalLock()
     terminal = TtyPrompter(terminal_lock)
     progress = None
@@ -411,6 +403,19 @@ def run_planned(
     )
     _report_run(context, plan.run_id, reports, for_ci=for_ci)
     return code
+
+
+def _prepare_run(context: ProjectContext, plan: Plan, command_options: CommandOptions) -> None:
+    """Confirm a run that changes a protected stage, and decrypt passwords. Raises UsageError."""
+    if command_options.exit_code and not plan.check_mode:
+        raise click.UsageError("--exit-code requires --check")
+    if context.stage.protected and plan.changes and not plan.check_mode and not command_options.yes:
+        tasks = (task.task for app_plan in plan.app_plans for task in app_plan.planned_tasks)
+        confirm_protected_stage(context, ", ".join(tasks), plan.hosts)
+    if context.stage.is_ansible:
+        from orchestrator.commands.connections import decrypt_passwords
+
+        decrypt_passwords(context.hosts, plan)
 
 
 def _display_options(

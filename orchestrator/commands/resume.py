@@ -21,12 +21,12 @@ from orchestrator.executor.progress import (
     LOST_RESULT,
     UNREPORTED,
     AskAboutLost,
+    EarlierHost,
+    EarlierRun,
+    EarlierTask,
     EndedStep,
-    HostProgress,
     LostChoice,
-    RunProgress,
     SentPipeline,
-    TaskProgress,
     ends_well,
 )
 from orchestrator.executor.resume import ChangedStep, find_changed_steps, settle_lost_steps
@@ -90,10 +90,11 @@ def find_resumable_run(
     Raises UsageError if there is none, or it is on another stage.
     """
     if name == "last":
-        for run in recorded_runs(root, environ):
+        runs = list(recorded_runs(root, environ))
+        for run in runs:
             if run.record.is_resumable and stage in ("", run.record.stage):
                 return run
-        if stage or not any(True for _ in recorded_runs(root, environ)):
+        if stage or not runs:
             on = f" on stage '{stage}'" if stage else ""
             raise UsageError(Diagnostic(f"no run that can be resumed is recorded{on}", None, _LIST))
     run = find_run(root, environ, name)
@@ -134,14 +135,14 @@ class RunRecordReader:
 
     def __init__(self, run: RecordedRun) -> None:
         """Start with nothing done."""
-        self.progress = RunProgress()
+        self.progress = EarlierRun()
         self.texts: dict[str, str] = {}
         self._run = run
         self._results: Mapping[ResultKey, StoredResult] = {}
         self._rollbacks: set[tuple[str | None, str]] = set()
-        self._side: dict[tuple[str | None, str, str], HostProgress] = {}
+        self._side: dict[tuple[str | None, str, str], EarlierHost] = {}
 
-    def read(self) -> RunProgress:
+    def read(self) -> EarlierRun:
         """Return what the run has done; ``texts`` then has the texts that it sent, by digest.
 
         Raises UsageError if the record of its events is missing.
@@ -175,27 +176,14 @@ class RunRecordReader:
                 self._begin_again(event)
             case TaskStarted(rollback=True):
                 self._rollbacks.add((event.app, event.task))
-                task = self.progress.of_task(event.app, event.number)
-                for host in event.hosts:
-                    if task is not None:
-                        task.hosts.pop(host, None)
             case TaskStarted() if event.number:
                 key = (event.app, event.number)
-                self.progress.tasks.setdefault(key, TaskProgress(event.task)).is_skipped = False
+                self.progress.tasks.setdefault(key, EarlierTask(event.task)).is_skipped = False
             case TaskSkipped():
-                skipped = TaskProgress(event.task, is_skipped=True)
+                skipped = EarlierTask(event.task, is_skipped=True)
                 self.progress.tasks[event.app, event.number] = skipped
             case StepsSent():
-                if event.number or (event.app, event.task) in self._rollbacks:
-                    self.texts |= {step.content: step.text for step in event.steps}
-                    self._host(event).in_flight = SentPipeline(
-                        target=event.target,
-                        user=event.user,
-                        session=event.session,
-                        steps=event.steps,
-                        time=event.time,
-                        shell_pid=event.shell_pid,
-                    )
+                self._add_sent_steps(event)
             case StepStarted():
                 own = self._host(event)
                 if own.in_flight is not None:
@@ -203,9 +191,35 @@ class RunRecordReader:
                     started = own.in_flight.started_steps | {event.step}
                     own.in_flight = replace(own.in_flight, shell_pid=pid, started_steps=started)
             case StepFinished():
+                self._undo_task(event)
                 self._add_ended_step(event)
             case HostFinished() if event.outcome.status is not Status.LOST:
                 self._host(event).in_flight = None
+
+    def _add_sent_steps(self, event: StepsSent) -> None:
+        if not event.number:
+            return  # of a task that runs on a failure
+        self._undo_task(event)
+        self.texts |= {step.content: step.text for step in event.steps}
+        own = self._host(event)
+        own.lost = ()
+        own.in_flight = SentPipeline(
+            target=event.target,
+            user=event.user,
+            session=event.session,
+            steps=event.steps,
+            time=event.time,
+            shell_pid=event.shell_pid,
+        )
+
+    def _undo_task(self, event: StepsSent | StepFinished) -> None:
+        """Forget what a task did on the host, if the event is of its rollback."""
+        task = self.progress.of_task(event.app, event.number)
+        if task is None or (event.app, event.task) not in self._rollbacks:
+            return
+        undone = task.hosts.pop(event.host, None)
+        if undone is not None and undone.in_flight is not None:
+            self._side[event.app, "", event.host] = undone
 
     def _begin_again(self, event: RunStarted) -> None:
         self._cut_after_failures()
@@ -213,13 +227,13 @@ class RunRecordReader:
         for app, number in event.redone_from.items():
             self.progress.drop_from(app or None, number)
 
-    def _host(self, event: StepsSent | StepStarted | StepFinished | HostFinished) -> HostProgress:
+    def _host(self, event: StepsSent | StepStarted | StepFinished | HostFinished) -> EarlierHost:
         """Return the progress of the event's task on its host, of a rollback or hook apart."""
         if not event.number or (event.app, event.task) in self._rollbacks:
-            return self._side.setdefault((event.app, event.task, event.host), HostProgress())
+            return self._side.setdefault((event.app, event.task, event.host), EarlierHost())
         key = (event.app, event.number)
-        task = self.progress.tasks.setdefault(key, TaskProgress(event.task))
-        return task.hosts.setdefault(event.host, HostProgress())
+        task = self.progress.tasks.setdefault(key, EarlierTask(event.task))
+        return task.hosts.setdefault(event.host, EarlierHost())
 
     def _add_ended_step(self, event: StepFinished) -> None:
         own, outcome = self._host(event), event.outcome
@@ -341,7 +355,7 @@ def _text_diff(before: str, changed: ChangedStep, mask: Callable[[str], str]) ->
         yield f"  … {len(shown) - _MAX_DIFF_LINES} more lines"
 
 
-def is_complete(plan: Plan, progress: RunProgress) -> bool:
+def is_complete(plan: Plan, progress: EarlierRun) -> bool:
     """Return True if nothing of the plan is left to do."""
     return not any(progress.hosts_with_work(app_plan) for app_plan in plan.app_plans)
 
@@ -367,7 +381,7 @@ def later_runs(
 
 def settle(
     context: ProjectContext,
-    progress: RunProgress,
+    progress: EarlierRun,
     transports: TransportRegistry,
     forks: int,
     ask: AskAboutLost,
@@ -394,7 +408,7 @@ def settle(
                 connections.release(name)
 
 
-def _has_lost(progress: RunProgress) -> Iterator[bool]:
+def _has_lost(progress: EarlierRun) -> Iterator[bool]:
     for task in progress.tasks.values():
         for own in task.hosts.values():
             yield own.in_flight is not None or bool(own.lost)

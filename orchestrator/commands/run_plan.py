@@ -9,6 +9,7 @@ import hashlib
 import resource
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,21 +104,14 @@ def run_plan(
         sink.close()
         user_interface.on_abort(dict(running_steps.steps))
 
-    with handle_interrupts(on_first_interrupt, on_repeated_interrupt, on_abort):
-        try:
-            return execute_plan(
-                plan,
-                context.stage.hosts,
-                transports.connect,
-                emit,
-                options=options,
-                cancel=cancel,
-            )
-        finally:
-            try:
-                emit.close()
-            finally:
-                transports.close()
+    with (
+        handle_interrupts(on_first_interrupt, on_repeated_interrupt, on_abort),
+        closing(transports),
+        closing(emit),
+    ):
+        return execute_plan(
+            plan, context.stage.hosts, transports.connect, emit, options=options, cancel=cancel
+        )
 
 
 def describe_plan(plan: Plan, mask: Callable[[str], str]) -> dict[str, Any]:

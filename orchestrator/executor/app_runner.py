@@ -18,7 +18,7 @@ from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
 from orchestrator.executor.host_runner import HostTaskRunner
 from orchestrator.executor.host_state import HostState, HostTaskState, results_of_all_hosts
 from orchestrator.executor.parallel import report_failure, run_for_each, run_guarded
-from orchestrator.executor.progress import RunProgress
+from orchestrator.executor.progress import EarlierRun
 from orchestrator.model.event import (
     CONNECT_INTERRUPTED,
     BatchPaused,
@@ -60,7 +60,7 @@ class RunOptions(Struct, frozen=True):
     lock_owner: Mapping[str, str] = field(default_factory=dict)
     outer_runs: tuple[str, ...] = ()
     is_resumable: bool = False
-    progress: RunProgress | None = None
+    progress: EarlierRun | None = None
 
 
 class AppRunner:
@@ -78,7 +78,7 @@ class AppRunner:
     ) -> None:
         """Prepare the host states, the preflight check and the locks; nothing is contacted."""
         self.app_plan, self.plan, self.options = app_plan, plan, options
-        self.progress = options.progress or RunProgress()
+        self.progress = options.progress or EarlierRun()
         self.connections, self.emit, self.pool = connections, emit, pool
         taking_part = {
             h.host for planned_task in app_plan.planned_tasks for h in planned_task.hosts

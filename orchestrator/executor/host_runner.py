@@ -28,8 +28,8 @@ from orchestrator.executor.host_state import HostState, HostTaskState, StepCurso
 from orchestrator.executor.progress import (
     LOST_BEFORE,
     UNREPORTED,
+    EarlierHost,
     EndedStep,
-    HostProgress,
     ReplayEndError,
     ReplayObserver,
 )
@@ -75,7 +75,7 @@ class HostTaskRunner:
         emit: EmitFunction,
         *,
         number: int = 0,
-        progress: HostProgress | None = None,
+        progress: EarlierHost | None = None,
         on_replay: ReplayObserver | None = None,
     ) -> None:
         """Create a runner without a session; the first pipeline opens one.
@@ -88,7 +88,7 @@ class HostTaskRunner:
         self.connections, self.host_state = connections, host_state
         self.session: ShellSession | None = None
         self.state = HostTaskState(host_state, task, number)
-        self.progress, self.on_replay = progress or HostProgress(), on_replay
+        self.progress, self.on_replay = progress or EarlierHost(), on_replay
         self.recorder = StepRecorder(self.state, emit)
         self.cancel = connections.cancel
         self.known_steps: dict[int, KnownStepState] = {}
@@ -254,8 +254,7 @@ class HostTaskRunner:
         """End a step as changed whose result is not known, and that is not to be run again."""
         if (failed := self._run_pipeline()) is not None or self._is_stopped():
             return failed
-        if self.on_replay is not None:
-            raise ReplayEndError
+        self._end_replay()
         self.recorder.end_as_changed(step, reason)
         self._note_known_state(step, StepResult(Status.CHANGED))
         return None

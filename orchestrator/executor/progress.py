@@ -92,7 +92,7 @@ class SentPipeline(Struct, frozen=True):
     started_steps: frozenset[int] = frozenset()
 
 
-class HostProgress(Struct):
+class EarlierHost(Struct):
     """What one task has done on one host.
 
     - ``ended``: the steps that ended, by number, in the order in which they did.
@@ -145,30 +145,31 @@ class HostProgress(Struct):
         self.failed_loops.clear()
 
 
-class TaskProgress(Struct):
-    """What one planned task has done: ``task`` is its name; ``skipped`` by the user."""
+class EarlierTask(Struct):
+    """What one planned task has done: ``task`` is its name; ``is_skipped``: the user skipped it."""
 
     task: str
-    hosts: dict[str, HostProgress] = field(default_factory=dict)
+    hosts: dict[str, EarlierHost] = field(default_factory=dict)
     is_skipped: bool = False
 
 
-class RunProgress(Struct):
-    """What a run has done: the progress of each task that was started, by app and number.
+class EarlierRun(Struct):
+    """What a run has done before it is resumed: each task that was started, by app and number.
 
-    ``unfinished_rollbacks`` are the tasks, hosts and pipelines of rollbacks that did not end.
+    ``unfinished_rollbacks`` are the tasks, hosts and pipelines of rollbacks that did not end; also,
+    with '' as the task, of steps that were lost and whose task was then rolled back.
     ``redone_from``: see RunStarted.
     """
 
-    tasks: dict[tuple[str | None, int], TaskProgress] = field(default_factory=dict)
+    tasks: dict[tuple[str | None, int], EarlierTask] = field(default_factory=dict)
     redone_from: dict[str, int] = field(default_factory=dict)
     unfinished_rollbacks: tuple[tuple[str | None, str, str, SentPipeline], ...] = ()
 
-    def of_task(self, app: str | None, number: int) -> TaskProgress | None:
+    def of_task(self, app: str | None, number: int) -> EarlierTask | None:
         """Return the progress of a planned task, or None if it was not started."""
         return self.tasks.get((app, number))
 
-    def of_host(self, app: str | None, number: int, host: str) -> HostProgress | None:
+    def of_host(self, app: str | None, number: int, host: str) -> EarlierHost | None:
         """Return the progress of a planned task on a host, or None."""
         task = self.tasks.get((app, number))
         return task.hosts.get(host) if task else None
@@ -199,7 +200,7 @@ class RunProgress(Struct):
                     found.add(host.host)
         return found
 
-    def in_flight(self) -> Iterator[tuple[str | None, int, str, HostProgress]]:
+    def in_flight(self) -> Iterator[tuple[str | None, int, str, EarlierHost]]:
         """Yield app, number, host and progress of each host with steps whose end is not known."""
         for (app, number), task in self.tasks.items():
             for host, progress in task.hosts.items():

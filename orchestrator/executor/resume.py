@@ -19,11 +19,11 @@ from orchestrator.executor.host_state import HostState, results_of_all_hosts
 from orchestrator.executor.parallel import run_for_each
 from orchestrator.executor.progress import (
     AskAboutLost,
-    HostProgress,
+    EarlierHost,
+    EarlierRun,
     LostChoice,
     LostStep,
     ReplayEndError,
-    RunProgress,
     SentPipeline,
     split_steps,
 )
@@ -68,7 +68,7 @@ class ChangedStep(Struct, frozen=True):
 def find_changed_steps(
     plan: Plan,
     hosts: Mapping[str, Host],
-    progress: RunProgress,
+    progress: EarlierRun,
     digest_of: Callable[[SentStep], str],
 ) -> tuple[ChangedStep, ...]:
     """Return the steps that have been done and that the plan has otherwise, of each app.
@@ -87,7 +87,7 @@ class _ReplayedApp:
     """Replays what the tasks of one app have done."""
 
     def __init__(
-        self, app_plan: AppPlan, plan: Plan, hosts: Mapping[str, Host], progress: RunProgress
+        self, app_plan: AppPlan, plan: Plan, hosts: Mapping[str, Host], progress: EarlierRun
     ) -> None:
         self._app_plan, self._progress = app_plan, progress
         self._states = {name: HostState(hosts[name], app_plan.app) for name in plan.hosts}
@@ -135,7 +135,7 @@ class _ReplayedApp:
         number: int,
         task: PlannedTask,
         host_plan: HostPlan,
-        progress: HostProgress,
+        progress: EarlierHost,
         digest_of: Callable[[SentStep], str],
     ) -> list[ChangedStep]:
         """Replay one task on one host; mark it as complete if it is."""
@@ -184,7 +184,7 @@ class _ReplayedApp:
 
 
 def _difference(
-    progress: HostProgress,
+    progress: EarlierHost,
     step: PlannedStep,
     action: StepAction | None,
     digest_of: Callable[[SentStep], str],
@@ -214,7 +214,7 @@ def _drop_event(_event: RunEvent) -> None:
 
 
 def settle_lost_steps(
-    connections: ConnectionPool, progress: RunProgress, forks: int, ask: AskAboutLost
+    connections: ConnectionPool, progress: EarlierRun, forks: int, ask: AskAboutLost
 ) -> bool:
     """Find out which steps were lost, and ask what to do with them; return False to stop.
 
@@ -224,7 +224,7 @@ def settle_lost_steps(
     waiting = [
         *progress.in_flight(),
         *(
-            (app, 0, host, HostProgress(in_flight=pipeline))
+            (app, 0, host, EarlierHost(in_flight=pipeline))
             for app, _, host, pipeline in progress.unfinished_rollbacks
         ),
     ]
@@ -245,7 +245,7 @@ def settle_lost_steps(
     return True
 
 
-_Waiting = tuple[str | None, int, str, HostProgress]
+_Waiting = tuple[str | None, int, str, EarlierHost]
 
 
 def _ask_host(connections: ConnectionPool, waiting: _Waiting) -> None:
@@ -298,7 +298,7 @@ def _remove_note(connections: ConnectionPool, waiting: _Waiting) -> None:
         return  # the note stays; the host removes it a month later
 
 
-def _lost_by_step(progress: RunProgress) -> Iterable[list[LostStep]]:
+def _lost_by_step(progress: EarlierRun) -> Iterable[list[LostStep]]:
     """Return the lost steps, those of different hosts together if they are the same."""
     found: dict[tuple[object, ...], list[LostStep]] = {}
     for (app, number), task in progress.tasks.items():

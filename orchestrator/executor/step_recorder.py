@@ -131,10 +131,14 @@ class StepRecorder:
 
     def started(self, number: int) -> None:
         """Handle the start of a step on the host."""
+        self._emit_hidden_texts()
+        self._announce_step(self._sent[number][0])
+
+    def _emit_hidden_texts(self) -> None:
+        """Emit the texts of the pipeline, if they were hidden: the shell is ready now."""
         if self._hidden_pipeline is not None:
             self._emit_sent_steps(*self._hidden_pipeline, hides_texts=False)
             self._hidden_pipeline = None
-        self._announce_step(self._sent[number][0])
 
     def output(self, number: int, stream: str, data: bytes) -> None:
         """Handle a step's output; step 0 is output of the shell itself."""
@@ -183,6 +187,7 @@ class StepRecorder:
 
     def ended(self, number: int, ending: CommandResult) -> None:
         """Handle the end of a step, whether it ended by itself or was ended."""
+        self._emit_hidden_texts()
         self._any_step_ended = True
         step, command = self._sent[number]
         outcome = self._step_result(step, command, ending)

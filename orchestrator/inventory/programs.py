@@ -60,7 +60,7 @@ class ProgramRunner:
 
     They run in the folder ``root``, with ORCH_STAGE set and /dev/null as standard input, and are
     killed with their children after ``timeout`` seconds. Their output is used again for ``cache``
-    seconds, unless the program has changed.
+    seconds, unless the program has changed. None stands for PROGRAM_TIMEOUT and no cache.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class ProgramRunner:
         access: InventoryAccess,
         root: Path,
         stage: str,
-        cache: float = 0.0,
-        timeout: float = PROGRAM_TIMEOUT,
+        cache: float | None = None,
+        timeout: float | None = None,
     ) -> None:
         self.access, self.root, self.stage = access, root, stage
-        self.cache, self.timeout = cache, timeout
+        self.cache, self.timeout = cache or 0.0, timeout or PROGRAM_TIMEOUT
 
     def run_hosts(self, path: Path, shown: str) -> MarkedValue:
         """Return what orch's executable ``hosts`` prints. Raises DefinitionError."""

@@ -17,7 +17,7 @@ from orchestrator.inventory.hostnames import (
     parse_host_spec,
     role_name_error,
 )
-from orchestrator.inventory.programs import PROGRAM_TIMEOUT, InventoryAccess, ProgramRunner
+from orchestrator.inventory.programs import InventoryAccess, ProgramRunner
 from orchestrator.inventory.records import (
     AnsibleSource,
     AppEntry,
@@ -210,11 +210,7 @@ class InventoryReader:
             return InventoryRecords(level, shown, settings, apps=found, ansible=sources)
         folder.report_unknown_files()
         programs = ProgramRunner(
-            self.access,
-            self.root,
-            self.stage,
-            settings.inventory_cache or 0.0,
-            settings.inventory_timeout or PROGRAM_TIMEOUT,
+            self.access, self.root, self.stage, settings.inventory_cache, settings.inventory_timeout
         )
         hosts = [
             e

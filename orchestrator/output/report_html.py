@@ -162,7 +162,7 @@ def _cut_text(text: str, limit: int) -> str:
     return f"{text[:half]}\n{note}\n{text[-half:]}"
 
 
-class _HostEntry(Struct):
+class _HostData(Struct):
     """A host, or an app on a host. Times are in milliseconds since the start of the run."""
 
     name: str
@@ -191,7 +191,7 @@ class _ReportData:
         self._ended: RunFinished | None = None
         self._warnings: list[str] = []
         self._connects: dict[str, tuple[int, int]] = {}
-        self._hosts: dict[_HostPart, _HostEntry] = {}
+        self._hosts: dict[_HostPart, _HostData] = {}
         self._host_numbers: dict[_HostPart, int] = {}
         self._tasks: list[_TaskEntry] = []
         self._running: dict[tuple[str | None, str], int] = {}
@@ -249,7 +249,7 @@ class _ReportData:
     def _host_number(self, host: str, app: str | None) -> int:
         if (host, app) not in self._host_numbers:
             self._host_numbers[host, app] = len(self._host_numbers)
-            self._hosts[host, app] = _HostEntry(host, app)
+            self._hosts[host, app] = _HostData(host, app)
         return self._host_numbers[host, app]
 
     def _add_step(self, event: StepFinished) -> None:
@@ -339,7 +339,7 @@ class _ReportData:
             "texts": self._texts.cut_texts(),
         }
 
-    def _host_json(self, entry: _HostEntry) -> list[Any]:
+    def _host_json(self, entry: _HostData) -> list[Any]:
         summary = entry.summary
         reason = self._texts.add(to_one_line(summary.reason)) if summary else 0
         return [

@@ -12,7 +12,7 @@ from orchestrator.inventory.ansible.sources import SourceReader
 from orchestrator.inventory.ansible.stage import AnsibleStage, AnsibleStageBuilder
 from orchestrator.inventory.directory import InventoryWarning
 from orchestrator.inventory.hostnames import InvalidHostNameError
-from orchestrator.inventory.programs import PROGRAM_TIMEOUT, InventoryAccess, ProgramRunner
+from orchestrator.inventory.programs import InventoryAccess, ProgramRunner
 from orchestrator.inventory.records import AnsibleSource, StageSettings
 from orchestrator.model.host import VariableLayer
 from orchestrator.model.marked_value import MarkedKey, MarkedValue
@@ -64,11 +64,7 @@ class AnsibleLoader:
         Raises DefinitionError with every error found.
         """
         programs = ProgramRunner(
-            self.access,
-            self.root,
-            self.stage,
-            settings.inventory_cache or 0.0,
-            settings.inventory_timeout or PROGRAM_TIMEOUT,
+            self.access, self.root, self.stage, settings.inventory_cache, settings.inventory_timeout
         )
         reader = SourceReader(
             self.inventory, programs, self.access.open_vault, self.problems, self.notes

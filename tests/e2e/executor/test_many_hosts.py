@@ -287,6 +287,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_names_who_is_busy(
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "a1 may still be running t: " in err
+    assert err.splitlines()[-1].startswith("to resume: orch resume ")
     wait_until(lambda: not _is_running(f"sleep {LONG}"), "the step's processes are gone")
 
 

@@ -511,6 +511,33 @@ def test_a_run_with_a_secret_on_its_command_line_offers_nothing(site: OrchProjec
     assert (failed.code, "to resume" in failed.out) == (1, False)
 
 
+def test_a_step_of_another_user_that_was_skipped_has_not_changed(site: OrchProject) -> None:
+    site.write(
+        {
+            "tasks/site.yml": """
+                steps:
+                  - {run: "true", register: first, changed_when: false}
+                  - {run: echo never, become: nobody, when: first.changed}
+                  - {run: id -un, become: nobody}
+                  - run: test -e ~/ok; echo done >> ~/log
+            """
+        }
+    )
+    assert site.orch("-s", "dev", "run", "site", "-l", "a1").code == 1
+    repair(site, "a1")
+    done = site.orch("resume")
+    assert (done.code, log(site, "a1")) == (0, ["done"]), done.err
+
+
+def test_a_complete_run_tells_which_one_failed(site: OrchProject) -> None:
+    assert site.orch("-s", "dev", "run", "site", "-l", "a1").code == 1
+    run = str(run_record(site)["run"])
+    assert site.orch("-s", "dev", "exec", "-l", "a1", "--", "touch ok").code == 0
+    done = site.orch("resume")
+    assert done.code == 0
+    assert f"the last run that did not end well is {run} (site)" in done.err
+
+
 def test_a_run_in_progress_is_refused(site: OrchProject) -> None:
     site.write({"tasks/site.yml": "steps: [{run: sleep 600}]\n"})
     with site.start_orch("-s", "dev", "run", "site", "--json") as process:

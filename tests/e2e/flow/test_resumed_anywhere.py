@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -181,6 +182,42 @@ def test_stopped_after_any_event_a_run_is_resumed(
             stopped += 1
         lines_left(site)
     assert stopped > 5
+
+
+def fail_at_the_end(site: OrchProject) -> None:
+    """Let the last task fail, after its commit, until a file exists, and be rolled back."""
+    path = site.root / "tasks/last.yml"
+    path.write_text(
+        f"{textwrap.dedent(TASKS['tasks/last.yml'])}\n"
+        f"  - run: test -e {site.root}/ok\n"
+        "rollback:\n- run: echo undone >> {{ out }}/{{ host.name }}\n"
+    )
+
+
+def check_rolled_back(site: OrchProject, number: int) -> None:
+    """Check that what was undone is done again, and all else once."""
+    (site.root / "ok").touch()
+    done = site.orch("resume", "--lost", "rerun")
+    assert done.code == 0, (number, done.out, done.err)
+    found, lost = lines_left(site), lost_lines(done.err)
+    for host in HOSTS:
+        assert all(found[host, line] == 1 or line in lost for line in EVERY_HOST[:5]), found
+        again = found[host, "last.1"] - found[host, "undone"]
+        is_cut = "the rollback of last" in done.err or "last.1" in lost
+        assert again == 1 or (again == 2 and is_cut), (number, host, found, done.err)
+    (site.root / "ok").unlink()
+
+
+@pytest.mark.parametrize(
+    "number",
+    [102, *(pytest.param(number, marks=pytest.mark.long) for number in range(60, 130))],
+)
+def test_killed_in_a_run_that_is_rolled_back_it_is_resumed(
+    site: OrchProject, sshd: SshdServer, number: int
+) -> None:
+    fail_at_the_end(site)
+    run_stopped(site, sshd, "kill", number)
+    check_rolled_back(site, number)
 
 
 def forget_rollback(site: OrchProject) -> None:
