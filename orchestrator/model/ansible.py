@@ -209,7 +209,7 @@ FILTER_HINTS = {
     "community.general.dict": "write `dict(x)`",
     "strftime": _NO_DATE,
     "to_datetime": _NO_DATE,
-    **dict.fromkeys(("fileglob", "expandvars", "expanduser", "relpath"), _LOCAL_PATH),
+    **dict.fromkeys(("fileglob", "expandvars", "relpath"), _LOCAL_PATH),
     **dict.fromkeys(("normpath", "commonpath"), "write the path as it is to be"),
     **dict.fromkeys(
         ("vault", "unvault"), "see `orch vault`; encrypted values are read as they are"

@@ -29,6 +29,8 @@ FILTER_HELP: Mapping[str, str] = {
     "dictsort": "The pairs of a mapping, sorted by key",
     "difference": "The different items that are not in another list (Ansible)",
     "dirname": "A path without its last part (Ansible)",
+    "expanduser": "The path with a leading `~` or `~user` as a home folder of this machine; for a "
+    "host's, write `~/` as it is (Ansible)",
     "extract": "The item of a list or mapping at this place, and what is inside it (Ansible)",
     "filesizeformat": "A number of bytes for people, like 13 kB",
     "first": "The first item",
@@ -61,8 +63,9 @@ FILTER_HELP: Mapping[str, str] = {
     "map": "A filter, or an attribute, of each item: `hosts | map(attribute='name')`",
     "max": "The largest item",
     "min": "The smallest item",
-    "password_hash": "The hash of a password for /etc/shadow with this salt: sha512 or sha256, as "
-    "crypt(3) makes it; `rounds=` are 656,000 or 535,000 by default (Ansible)",
+    "password_hash": "The hash of a password for /etc/shadow with this salt: sha512, sha256, "
+    "blowfish or md5, as crypt(3) makes it; `rounds=` are 656,000, 535,000, and 12 of blowfish, by "
+    "default (Ansible)",
     "pprint": "The value as Python shows it, to look at it",
     "quote": "In a file template: the text as one word of a shell; values in a command are "
     "quoted without it (Ansible)",
@@ -136,6 +139,7 @@ FILTER_EXAMPLES: Mapping[str, tuple[str, str]] = {
     "dictsort": ("{'b': 1, 'a': 2} | dictsort", '[["a", 2], ["b", 1]]'),
     "difference": ("[1, 2, 3] | difference([2])", "[1, 3]"),
     "dirname": ("'/srv/app/a.conf' | dirname", '"/srv/app"'),
+    "expanduser": ("'/srv/~app' | expanduser", '"/srv/~app"'),
     "extract": ("'b' | extract({'a': 1, 'b': 2})", "2"),
     "filesizeformat": ("13000 | filesizeformat", '"13.0 kB"'),
     "first": ("[1, 2] | first", "1"),
@@ -262,7 +266,7 @@ TEST_HELP: Mapping[str, str] = {
     "undefined": "A name that does not exist",
     "upper": "A text in upper case",
     "version": "A version that compares to another one: `'>='` and so on; `version_type=` is "
-    "loose, strict or semver; also `version_compare` (Ansible)",
+    "loose, strict, semver or pep440; also `version_compare` (Ansible)",
 }
 
 TEST_EXAMPLES: Mapping[str, tuple[str, str]] = {

@@ -22,6 +22,7 @@ ANSIBLE_FILTERS: Mapping[str, Callable[..., Any]] = {
     "combine": containers.combine,
     "dict2items": containers.dict2items,
     "difference": containers.difference,
+    "expanduser": project_paths.expanduser,
     "extract": containers.extract,
     "flatten": containers.flatten,
     "from_json": formats.from_json,
@@ -77,7 +78,7 @@ PATTERN_USERS = frozenset(
 )
 """Filters and tests whose first argument is a regular expression."""
 
-PATH_USERS = frozenset(("realpath", "directory", "exists", "file"))
+PATH_USERS = frozenset(("realpath", "expanduser", "directory", "exists", "file"))
 """Filters and tests whose value is a path on this machine."""
 
 HOST_TEXT_HINTS: Mapping[str, str] = {

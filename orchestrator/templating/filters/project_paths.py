@@ -1,10 +1,11 @@
-"""The filter ``realpath``, and tests of files of the project on this machine.
+"""The filters ``realpath`` and ``expanduser``, and tests of files of the project on this machine.
 
 A relative path is below the project's folder. Text from a host is refused before it gets here.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ _IN_A_STEP = "a file of a host is tested in a step: `run: test -e PATH`, or `cre
 def realpath(context: Any, value: Any) -> str:
     """Return the absolute path of a file of the project, with symbolic links resolved."""
     return str(_resolved(context, value))
+
+
+def expanduser(value: Any) -> str:
+    """Return the path with a leading ``~`` or ``~user`` as a home folder of this machine."""
+    return os.path.expanduser(text_of(value))  # noqa: PTH111 - Path.expanduser raises RuntimeError
 
 
 @pass_context

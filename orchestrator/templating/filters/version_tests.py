@@ -23,6 +23,13 @@ _SEMANTIC = lazy_regex(
     r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
     r"(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]+)?"
 )
+_PYTHON = lazy_regex(
+    r"v?(?:([0-9]+)!)?([0-9]+(?:\.[0-9]+)*)"
+    r"(?:[-_.]?(alpha|a|beta|b|preview|pre|c|rc)[-_.]?([0-9]*))?"
+    r"(?:-([0-9]+)|[-_.]?(post|rev|r)[-_.]?([0-9]*))?"
+    r"(?:[-_.]?(dev)[-_.]?([0-9]*))?(?:\+([a-z0-9]+(?:[-_.][a-z0-9]+)*))?"
+)
+_PRE_RELEASES = {"alpha": "a", "beta": "b", "c": "rc", "pre": "rc", "preview": "rc"}
 _Key = tuple[Any, ...]
 
 
@@ -37,7 +44,8 @@ def is_version(
 
     ``version_type``: ``loose`` compares numbers as numbers and letters as letters, wherever they
     stand; ``strict`` is 1.2.3 with at most ``a1`` or ``b1``; ``semver`` is Semantic Versioning
-    2.0.0. Raises UnusableValueError for a version that is none of that type.
+    2.0.0; ``pep440`` is a version of Python packages. Raises UnusableValueError for a version that
+    is none of that type.
     """
     if strict is not None and version_type is not None:
         raise UnusableValueError("`strict` and `version_type` are both given", "leave one out")
@@ -87,9 +95,41 @@ def _semantic_key(text: str) -> _Key:
     return (release, 0, tuple(parts))
 
 
+def _python_key(text: str) -> _Key:
+    """Return the order of PEP 440: 1.dev1 < 1a1.dev1 < 1a1 < 1rc1 < 1 < 1+local < 1.post1."""
+    found = _PYTHON.fullmatch(text.strip().lower())
+    if found is None:
+        raise UnusableValueError(f"'{text}' is no version of PEP 440", "it is like 1.2.3 or 1.2rc1")
+    epoch, release, pre, pre_number, post, post_word, post_number, dev, dev_number, local = (
+        found.groups()
+    )
+    numbers = list(map(int, release.split(".")))
+    while numbers[-1:] == [0]:
+        numbers.pop()
+    has_post = post is not None or post_word is not None
+    if pre:
+        pre_key: _Key = (1, _PRE_RELEASES.get(pre, pre), int(pre_number or 0))
+    else:
+        pre_key = (0, "", 0) if dev and not has_post else (2, "", 0)
+    local_key = tuple(
+        (1, int(part), "") if part.isdecimal() else (0, 0, part)
+        for part in (local or "").replace("-", ".").replace("_", ".").split(".")
+        if part
+    )
+    return (
+        int(epoch or 0),
+        tuple(numbers),
+        pre_key,
+        int(post or post_number or 0) if has_post else -1,
+        (0, int(dev_number or 0)) if dev else (1, 0),
+        local_key,
+    )
+
+
 _KEYS: Mapping[str, Callable[[str], _Key]] = {
     "loose": _loose_key,
     "strict": _strict_key,
     "semver": _semantic_key,
     "semantic": _semantic_key,
+    "pep440": _python_key,
 }

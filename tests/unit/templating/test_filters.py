@@ -16,7 +16,7 @@ from orchestrator import templating
 from orchestrator.errors import DefinitionError, SourcePosition
 from orchestrator.model.marked_value import MarkedValue
 from orchestrator.templating import limits
-from orchestrator.templating.filters.password_hashes import DEFAULT_ROUNDS
+from orchestrator.templating.filters.password_hashes import HASH_KINDS
 from orchestrator.templating.filters.texts import MAX_REGEX_CHARS
 from orchestrator.templating.function_help import (
     FILTER_EXAMPLES,
@@ -196,6 +196,14 @@ none | quote
 "pass" | password_hash('sha512', 'abcdefgh12345678', rounds=1000)
 "pass" | password_hash('sha256', 'salt', rounds=5000)
 "grüße" | password_hash(salt='a.b/', rounds=1000)
+"pass" | password_hash('md5', 'ab./cd12')
+"grüße" | password_hash('md5', 's')
+"pass" | password_hash('blowfish', 'abcdefghijklmnopqrstuu', rounds=4)
+"grüße" | password_hash('bcrypt', '1234567890123456789012', rounds=5)
+'~' | expanduser
+'~root/x' | expanduser
+'~no-such-user/x' | expanduser
+'a/~' | expanduser
 60 | random(seed='web1')
 60 | random(start=10, step=5, seed='web1')
 ['a', 'b', 'c'] | random(seed='web1')
@@ -332,7 +340,12 @@ def test_everything_that_an_expression_can_show_has_an_example() -> None:
         ("{} | json_query('a[')", "`json_query`: "),
         ("x | json_query('a')", "'x' is undefined"),
         ("'a' | password_hash", "`password_hash` without a salt"),
-        ("'a' | password_hash('md5', 'b')", "it is sha256 or sha512"),
+        ("'a' | password_hash('crypt', 'b')", "it is one of blowfish, md5, sha256, sha512"),
+        ("'a' | password_hash('md5', '123456789')", "1 to 8 letters"),
+        ("'a' | password_hash('md5', 'b', rounds=5000)", "md5 has none"),
+        ("'a' | password_hash('blowfish', 'b')", "a salt of blowfish is 22 letters"),
+        ("('a' * 73) | password_hash('blowfish', 'a' * 22)", "which blowfish would cut"),
+        ("'1' is version('x', version_type='pep440')", "no version of PEP 440"),
         ("'a' | password_hash('sha512', 'a$b')", "letters, digits, dots and slashes"),
         ("'a' | password_hash('sha512', 'b', rounds=10**9)", "it is 1,000 to 1,000,000 rounds"),
         ("[1, 2] | random_seeded(none)", "random_seeded(host.name)"),
@@ -472,10 +485,32 @@ def test_is_bounded(expression: str, what: str) -> None:
 def test_a_password_hash_has_the_rounds_of_ansible_unless_others_are_given() -> None:
     from ansible.utils.encrypt import BaseHash
 
+    of_ansible = {"blowfish": "bcrypt"}
     expected = {
-        kind: BaseHash.algorithms[f"{kind}_crypt"].implicit_rounds for kind in DEFAULT_ROUNDS
+        kind: BaseHash.algorithms[of_ansible.get(kind, f"{kind}_crypt")].implicit_rounds or 0
+        for kind in HASH_KINDS
     }
-    assert expected == DEFAULT_ROUNDS
+    assert expected == {name: kind.rounds for name, kind in HASH_KINDS.items()}
+
+
+PYTHON_VERSIONS = (
+    "1.dev0 1.0.dev456 1.0a1 1.0a2.dev456 1.0a12 1.0b1.dev456 1.0b2 1.0b2.post345 1.0c1.dev456 "
+    "1.0rc1 1.0 1.0+abc.5 1.0+abc.7 1.0+5 1.0.post456.dev34 1.0.post456 1.0-457 1.1.dev1 v1.1 "
+    "1!0.1 1!1.0"
+).split()
+
+
+def test_versions_of_python_packages_have_the_order_of_pep_440() -> None:
+    from packaging.version import Version
+
+    for left in PYTHON_VERSIONS:
+        for right in PYTHON_VERSIONS:
+            for sign, expected in (
+                ("<", Version(left) < Version(right)),
+                ("==", Version(left) == Version(right)),
+            ):
+                expression = f"a is version(b, '{sign}', version_type='pep440')"
+                assert evaluate(expression, Names(a=left, b=right)) is expected, (left, right)
 
 
 @pytest.mark.parametrize(
