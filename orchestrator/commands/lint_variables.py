@@ -53,6 +53,7 @@ def runtime_names(tasks: Iterable[Task]) -> frozenset[str]:
         found |= {str(name) for name in task.vars}
         for step in task.all_steps():
             found |= {step.register} if step.register else set()
+            found |= {str(name) for name in step.vars} | set(step.loop.names if step.loop else ())
             found |= set(step.action.names) if isinstance(step.action, ControlStep) else set()
     return frozenset(found)
 
@@ -240,6 +241,7 @@ def _step_templates(step: Step) -> Iterator[TemplateNames]:
     yield from (
         condition_expr for condition_expr in conditions if not isinstance(condition_expr, bool)
     )
+    yield from _value_templates(step.vars, TemplateCache())
     loop_template = step.loop.over if step.loop else None
     yield from (each for each in (step.name, step.delegate_to, loop_template) if each is not None)
     action = step.action

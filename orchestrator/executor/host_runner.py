@@ -166,6 +166,12 @@ class HostTaskRunner:
             return self._end_as_changed(step, LOST_BEFORE)
         if step.number in self.progress.unreported_steps:
             return self._end_as_changed(step, UNREPORTED)
+        if step.pause and self.on_replay is None:
+            failed = self._run_pipeline()
+            if failed is None and not self._is_stopped():
+                self.cancel.sleep(step.pause)
+            if failed is not None or self._is_stopped():
+                return failed
         action: StepAction | None
         action = step.command or step.control_action or step.skip
         if not action:

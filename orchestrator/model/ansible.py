@@ -66,6 +66,8 @@ KEYWORD_HINTS = {
             *("subelements", "first_found", "lines", "flattened", "indexed_items"),
         )
     },
+    "loop_var": "write `var: NAME`",
+    "index_var": "write `index: NAME`",
     "args": "write options next to `run:`, like `chdir: /srv`",
     "cmd": "write `run: COMMAND`",
     "no_log": "mark the param `secret: true`, or the variable `!secret`: it is masked everywhere",

@@ -121,6 +121,7 @@ def _step_json(step: PlannedStep, mask: MaskFunction) -> dict[str, Any]:
         "handler": step.handler,
         "delegate_to": step.delegate_to,
         "become": step.user,
+        "pause": step.pause,
         "again": _retry_json(step.retry, mask) if step.retry else None,
         "judged_here": step.evaluate_result is not None,
         "ruling": _control_json(step.control_action, mask) if step.control_action else None,

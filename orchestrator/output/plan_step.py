@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from orchestrator.model.command import DesiredState
-from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.sanitize import show_controls, to_one_line
 from orchestrator.output.console import DIM, TextConsole
 from orchestrator.output.text_width import wrap_text
@@ -17,7 +16,6 @@ from orchestrator.yamlio.local_files import display_path
 MaskFunction: TypeAlias = Callable[[str], str]
 
 _CONTROL_KINDS = ("set", "fail", "assert", "wait")
-_NAMES_ITEM = lazy_regex(r"\{[{%][^}]{0,999}?\bitem\b")
 
 
 def step_group_key(step: PlannedStep) -> tuple[object, ...]:
@@ -40,6 +38,7 @@ def step_group_key(step: PlannedStep) -> tuple[object, ...]:
             step.delegate_to,
             step.user,
             step.evaluate_result is None,
+            step.pause,
         ),
         again and (again.condition_text, again.retries, again.delay),
         step.control_action and repr(step.control_action),
@@ -72,8 +71,10 @@ class StepTextRenderer:
             yield from self._remark_lines(f"when: {step.when}")
         if step.awaited_names:
             names = ", ".join(f"`{name}`" for name in step.awaited_names)
-            each = ", then runs for each item" if _is_open_loop(step) else ""
+            each = ", then runs for each item" if step.is_open_loop else ""
             yield from self._remark_lines(f"waits for {names}{each}")
+        if step.pause:
+            yield from self._remark_lines(f"{step.pause:g} s after the item before")
         if step.delegate_to:
             yield from self._remark_lines(f"delegated to {step.delegate_to}")
         if step.user:
@@ -136,14 +137,6 @@ class StepTextRenderer:
         text = self.mask(text)
         for line in show_controls(text.removesuffix("\n")).split("\n") if text else ():
             yield f"{self.indent}{self.out.paint(margin, DIM)}{' ' if line else ''}{line}"
-
-
-def _is_open_loop(step: PlannedStep) -> bool:
-    """Return True if the step certainly stands for a loop whose items are not known yet.
-
-    If the items are known, the name ends with the label of the item.
-    """
-    return _NAMES_ITEM.search(step.display_text) is not None and not step.name.endswith(")")
 
 
 def _is_undecided(step: PlannedStep) -> bool:

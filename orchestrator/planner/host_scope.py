@@ -162,8 +162,10 @@ class HostScope:
     """The names of one host, except the params of a task file. Not thread-safe.
 
     ``file_vars`` are the ``vars`` of task files; the host's own variables override them, and
-    templates in them use the scope of their file (``file_scopes``). ``app`` is the app of the run;
-    ``apps`` are the apps of the stage if the run has none. ``become`` and ``become_user`` are the
+    templates in them use the scope of their file (``file_scopes``). ``step_vars`` are those of
+    steps: they replace the host's variables, except ``extra_vars``, and use the scope of their step
+    (``step_scopes``). ``app`` is the app of the run; ``apps`` are the apps of the stage if the run
+    has none. ``become`` and ``become_user`` are the
     host's, as in ``ConnectionOptions``.
     """
 
@@ -181,7 +183,7 @@ class HostScope:
             "objects",
             "position",
         ),
-        *("secrets", "extra_vars", "templates", "vars", "file_vars"),
+        *("secrets", "extra_vars", "templates", "vars", "file_vars", "step_vars", "step_scopes"),
     )
 
     def __init__(
@@ -193,6 +195,8 @@ class HostScope:
         *,
         file_vars: Values | None = None,
         file_scopes: Mapping[str, FileScope] | None = None,
+        step_vars: Values | None = None,
+        step_scopes: Mapping[str, FileScope] | None = None,
         position: ScopePosition | None = None,
         project_files: ProjectFiles | None = None,
         secrets: SecretResolver | None = None,
@@ -212,19 +216,45 @@ class HostScope:
             file_scopes or {},
             position or ScopePosition(),
         )
+        self.step_vars, self.step_scopes = step_vars or {}, step_scopes or {}
         self._cache: dict[str, object] = {}
         self._names_being_made: list[tuple[object, str]] = []
         self._fetched_names: set[str] = set()
 
     def with_file_vars(self, file_vars: Values, file: FileScope) -> HostScope:
         """Return a copy of this scope with a file's ``vars`` as its lowest layer."""
+        return self._copy(
+            {**self.file_vars, **file_vars},
+            {**self.file_scopes, **dict.fromkeys(file_vars, file)},
+            self.step_vars,
+            self.step_scopes,
+        )
+
+    def with_step_vars(self, step_vars: Values, step: FileScope) -> HostScope:
+        """Return a copy of this scope with the ``vars`` of a step, which override earlier ones."""
+        return self._copy(
+            self.file_vars,
+            self.file_scopes,
+            {**self.step_vars, **step_vars},
+            {**self.step_scopes, **dict.fromkeys(step_vars, step)},
+        )
+
+    def _copy(
+        self,
+        file_vars: Values,
+        file_scopes: Mapping[str, FileScope],
+        step_vars: Values,
+        step_scopes: Mapping[str, FileScope],
+    ) -> HostScope:
         return HostScope(
             self.vars,
             self.extra_vars,
             self.objects,
             self.templates,
-            file_vars={**self.file_vars, **file_vars},
-            file_scopes={**self.file_scopes, **dict.fromkeys(file_vars, file)},
+            file_vars=file_vars,
+            file_scopes=file_scopes,
+            step_vars=step_vars,
+            step_scopes=step_scopes,
             position=self.position,
             project_files=self.project_files,
             secrets=self.secrets,
@@ -357,6 +387,8 @@ class HostScope:
 
     def written_value(self, name: str) -> MarkedValue | None:
         """Return a variable as written, with layers of higher precedence merged over the others."""
+        if name in self.step_vars and name not in self.extra_vars:
+            return self.step_vars[name]
         written = [
             v for v in (s.get(name) for s in (self.file_vars, self.vars, self.extra_vars)) if v
         ]
@@ -376,6 +408,8 @@ class HostScope:
 
     def _scope_of_value(self, name: str, value: MarkedValue) -> FileScope:
         """Return the scope that the templates in the value use."""
+        if value is self.step_vars.get(name):
+            return self.step_scopes[name]
         return self.file_scopes[name] if value is self.file_vars.get(name) else self
 
     def from_host(self, name: str) -> bool:
@@ -449,7 +483,8 @@ class HostScope:
         """Return every known name."""
         position = self.position
         registered = {*position.results, *position.registered}
-        return {*self.objects, *registered, *self.file_vars, *self.vars, *self.extra_vars, "facts"}
+        variables = {*self.file_vars, *self.vars, *self.step_vars, *self.extra_vars}
+        return {*self.objects, *registered, *variables, "facts"}
 
     def hint(self, name: str) -> str:
         """Return a hint for a name that does not exist, or ''."""
@@ -472,7 +507,7 @@ class HostScope:
 
     def is_known(self, name: str) -> bool:
         """Return True if the name can be resolved, now or after its step has run."""
-        known = (self.objects, self.extra_vars, self.vars, self.file_vars)
+        known = (self.objects, self.extra_vars, self.vars, self.file_vars, self.step_vars)
         return name == "facts" or self.is_registered(name) or any(name in names for names in known)
 
 

@@ -48,6 +48,8 @@ class PlannedStep(Struct, frozen=True):
     - ``loop`` is the number of the first step of the loop of which it is an item, if the items are
       known before the run; else 0.
     - ``command_position`` is the position of its command if the step only names a variable.
+    - ``is_open_loop``: it stands for a loop whose items are not known before the run.
+    - ``pause``: the seconds that pass before it, between two items of a loop.
     - ``is_download``: its result is known only after the controller has compared, and read, a file
       of the host.
     """
@@ -75,6 +77,8 @@ class PlannedStep(Struct, frozen=True):
     is_download: bool = False
     command_position: SourcePosition | None = None
     loop: int = 0
+    is_open_loop: bool = False
+    pause: float = 0.0
 
 
 class ControlAction(Struct, frozen=True):

@@ -150,7 +150,8 @@ class StepConditions:
         if of_own_result and name == "result":
             return self.expanded.number
         position = self.context.position
-        if self.runs_elsewhere or name in task_scope.task.params or name in position.results:
+        own = {*task_scope.task.params, *task_scope.extra}
+        if self.runs_elsewhere or name in own or name in position.results:
             return None
         numbers = self.context.registered.get(name, ())
         return numbers[0] if len(numbers) == 1 else None

@@ -218,7 +218,14 @@ class StepPlanner:
             is_download=self.download is not None and not self.expanded.is_open_loop,
             command_position=self._command_position(),
             loop=self.expanded.loop,
+            is_open_loop=self.expanded.is_open_loop,
+            pause=self._pause(skip_reason),
         )
+
+    def _pause(self, skip_reason: str) -> float:
+        """Return the seconds before the step; a check, and a skipped item, do not pause."""
+        is_idle = self.request.check_mode or (skip_reason and self.expanded.loop)
+        return 0.0 if is_idle else self.expanded.pause
 
     def _command_position(self) -> SourcePosition | None:
         """Return the position of the command if the step only names a variable, or None."""
@@ -254,10 +261,8 @@ class StepPlanner:
 
     def _differs_by_item(self, scoped_template: ScopedTemplate) -> bool:
         """Return True if every item of a loop over a pending result has its own value."""
-        return (
-            self.expanded.is_open_loop
-            and "item" in scoped_template.template.names | scoped_template.template.optional
-        )
+        template = scoped_template.template
+        return not self.dependencies.item_names().isdisjoint(template.names | template.optional)
 
     def _known_before_run(
         self, scoped_template: ScopedTemplate, option_name: str, refusal: tuple[str, str]
@@ -359,7 +364,7 @@ class StepPlanner:
             changed_condition=None
             if self.skipped_by_check
             else self.result_conditions.compile_for_host(self.step.changed_when, None),
-            ignore_failure=all_true((self.step.ignore_errors,), self.task_scope),
+            ignore_failure=all_true((self.step.ignore_errors,), self.expanded.caller),
             desired_state=desired,
             check_mode=self.request.check_mode,
             show_diff=self.request.show_diff,
@@ -389,7 +394,7 @@ class StepPlanner:
             timeout=download_script.PROBE_TIMEOUT if timeout is None else timeout,
             when=when,
             changed_condition=None,
-            ignore_failure=all_true((self.step.ignore_errors,), self.task_scope),
+            ignore_failure=all_true((self.step.ignore_errors,), self.expanded.caller),
             desired_state=download_script.unreachable_state(),
             check_mode=True,
             download=replace(
@@ -434,7 +439,7 @@ class StepPlanner:
             if self.skipped_by_check
             else self.result_conditions.compile_for_host(self.step.failed_when, None),
             changed_condition=self._change_condition(run),
-            ignore_failure=all_true((self.step.ignore_errors,), self.task_scope),
+            ignore_failure=all_true((self.step.ignore_errors,), self.expanded.caller),
             check_mode=self.skipped_by_check,
             spawns_no_daemon=run.readonly,
             effects=known if self.request.check_mode else None,

@@ -118,7 +118,8 @@ class ExpandedStep(Struct, frozen=True):
     before the run and each is a single step, else 0. ``notified_by``: it belongs to a handler,
     which runs if one of these steps changed something. ``task_scope`` is the scope of its command
     or module, ``caller`` that of the other options (they differ for a module, whose options are
-    written in the calling task).
+    written in the calling task). ``pause``: the seconds before the step, which begins an item of a
+    loop.
     """
 
     number: int
@@ -131,6 +132,7 @@ class ExpandedStep(Struct, frozen=True):
     notified_by: tuple[int, ...] = ()
     caller_scope: TaskScope | None = None
     loop: int = 0
+    pause: float = 0.0
 
     @property
     def caller(self) -> TaskScope:
@@ -150,6 +152,11 @@ class StepList(Struct):
         self.steps += other.steps
         self.try_blocks += other.try_blocks
         self.result_groups += other.result_groups
+
+    def pause_before(self, seconds: float) -> None:
+        """Put a pause in front of the first step, if there is one that this host runs."""
+        if seconds and self.steps and not self.steps[0].inherited.exclude_reason:
+            self.steps[0] = replace(self.steps[0], pause=seconds)
 
 
 class TaskExpander:
@@ -208,7 +215,8 @@ class TaskExpander:
         """Return the expanded steps, one after another."""
         row = StepList([], [], [])
         for step in steps:
-            row.extend(self.expand_step(step, task_scope, inherited.for_step(step, task_scope)))
+            scope = task_scope.with_vars(step.vars) if step.vars else task_scope
+            row.extend(self.expand_step(step, scope, inherited.for_step(step, scope)))
         return row
 
     def expand_step(
@@ -363,9 +371,9 @@ class TaskExpander:
         has_parts = isinstance(step.action, TaskCall | StepBlock)
         is_late = self.last_number is not None  # then the numbers themselves tell the loop
         loop = 0 if has_parts or is_late else self.next_number
-        for item in items:
+        for number, item in enumerate(items):
             item_scope = task_scope.with_names(
-                {"item": item}, _loop_sources(step), from_host=from_host
+                _names_of_item(step, number, item), _loop_sources(step), from_host=from_host
             )
             label = self._item_label(step, item, item_scope)
             start = self.next_number
@@ -374,6 +382,8 @@ class TaskExpander:
                 item_step = replace(item_step, ignore_errors=step.ignore_errors)
             item_options = inherited.with_scope(task_scope, item_scope)
             item_row = self._expand_single(item_step, item_scope, item_options)
+            if number and step.loop is not None:
+                item_row.pause_before(step.loop.pause)
             row.extend(_with_label(item_row, label, loop))
             if self.last_number is not None and self.next_number > self.last_number:
                 message = f"a loop over {len(items)} items from a result has too many steps"
@@ -415,6 +425,12 @@ def evaluate_loop_items(step: Step, task_scope: TaskScope) -> list[object]:
     message = f"`loop` needs a list or a mapping, found {repr_text(found)}"
     hint = "write `.splitlines()` or `.split()` for the parts of a text"
     raise DefinitionError(Diagnostic(message, over.mark, hint if isinstance(found, str) else ""))
+
+
+def _names_of_item(step: Step, number: int, item: object) -> dict[str, object]:
+    if step.loop is None:
+        raise TypeError("the step has no `loop`")
+    return dict(zip(step.loop.names, (item, number), strict=False))
 
 
 def _loop_sources(step: Step) -> frozenset[str]:

@@ -39,10 +39,15 @@ class TaskScope:
     step and accepts none. Params of such a task, and of any module, are not filled from variables,
     but from ``defaults``, which the stage and the roles set for it. ``call_position`` is the
     position of the calling step.
+
+    A step has a copy with more names: those of its loop (``extra``), and its ``vars``
+    (``step_vars``), which may use those of the loop. Params do not see them: ``file_scope`` is the
+    scope without them.
     """
 
     __slots__ = (
         *("call_position", "caller", "defaults", "extra", "extra_from_host", "extra_sources"),
+        *("file_scope", "step_vars"),
         *(
             "passed_args",
             "host",
@@ -81,6 +86,8 @@ class TaskScope:
         self.extra_from_host = False
         # the params that ``from_host`` is currently tracing
         self.names_being_traced: list[str] = []
+        self.step_vars: Values = {}
+        self.file_scope: TaskScope | None = None
 
     def with_names(
         self, extra: Mapping[str, object], sources: frozenset[str], *, from_host: bool = False
@@ -94,6 +101,16 @@ class TaskScope:
         task_scope.extra_from_host = self.extra_from_host or from_host
         task_scope.extra = {**self.extra, **extra}
         task_scope.extra_sources = self.extra_sources | sources
+        return task_scope.with_vars({}) if self.step_vars else task_scope
+
+    def with_vars(self, step_vars: Values) -> TaskScope:
+        """Return a copy of this scope with the ``vars`` of a step or block."""
+        task_scope = copy(self)
+        task_scope.step_vars = {**self.step_vars, **step_vars}
+        task_scope.file_scope = self.file_scope or self
+        task_scope.host = task_scope.file_scope.host.with_step_vars(
+            task_scope.step_vars, task_scope
+        )
         return task_scope
 
     @property
@@ -127,6 +144,8 @@ class TaskScope:
             if name == "task":
                 return NamedView(self.task.name, self.task.desc)
             return self.host.resolve(name)
+        if self.file_scope is not None:
+            return self.file_scope.resolve(name)
         if name not in self.values:
             position = self.host.position
             reads, reads_before = (
@@ -158,6 +177,8 @@ class TaskScope:
         param = self.task.params.get(name)
         if param is None:
             return self.host.template_behind(name)
+        if self.file_scope is not None:
+            return self.file_scope.template_behind(name)
         if name in self.written_args:
             return self.written_args[name], self.caller
         if self.passed_args is not None and name in self.passed_args:
@@ -300,6 +321,8 @@ class TaskScope:
         param = self.task.params.get(name)
         if param is None:
             return self.host.origin(name, hops)
+        if self.file_scope is not None:
+            return self.file_scope.origin(name, hops)
         if name in self.written_args:
             return _template_origin(self.written_args[name], self.caller, hops)
         if self.passed_args is not None and name in self.passed_args:
@@ -328,6 +351,8 @@ class TaskScope:
             return any(map(self.from_host, self.extra_sources - self.extra.keys()))
         if name not in self.task.params:
             return self.host.from_host(name)
+        if self.file_scope is not None:
+            return self.file_scope.from_host(name)
         if name in self.names_being_traced:
             return False  # a cycle, which is reported when it is resolved
         self.names_being_traced.append(name)
@@ -358,6 +383,8 @@ class TaskScope:
                 self.fetch_secrets(self.extra_sources - self.extra.keys(), visited)
             elif param is None:
                 self.host.fetch_secrets((name,))
+            elif self.file_scope is not None:
+                self.file_scope.fetch_secrets((name,), visited)
             else:
                 self._fetch_param_secrets(param, visited)
 
@@ -387,6 +414,8 @@ class TaskScope:
                 yield from self.secrets_behind(self.extra_sources - self.extra.keys(), visited)
             elif param is None:
                 yield from self.host.secrets_behind((name,), visited)
+            elif self.file_scope is not None:
+                yield from self.file_scope.secrets_behind((name,), visited)
             else:
                 yield from self._secrets_behind_param(param, visited)
 

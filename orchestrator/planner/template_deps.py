@@ -114,11 +114,28 @@ class TemplateDependencies:
         if file is not None:
             yield file, self.expanded.caller
 
+    def item_names(self) -> frozenset[str]:
+        """Return the names whose values depend on the item of an open loop.
+
+        These are the loop's own, and the variables of the step whose templates use them.
+        """
+        loop = self.step.loop
+        if loop is None or not self.expanded.is_open_loop:
+            return frozenset()
+        found, templates = {*loop.names}, self.frame.host.templates
+        uses = {
+            name: templates.value(value).names | templates.value(value).optional
+            for name, value in self.frame.step_vars.items()
+        }
+        for _ in uses:
+            found |= {name for name, names in uses.items() if not found.isdisjoint(names)}
+        return frozenset(found)
+
     def check_names(self) -> None:
         """Raise DefinitionError if a name can never be resolved."""
+        item_names = self.item_names()
         for template, task_scope in self._all_templates():
-            names = template.names - {"item"} if self.expanded.is_open_loop else template.names
-            task_scope.check_names(names, template.mark)
+            task_scope.check_names(template.names - item_names, template.mark)
             self._check_fields(template, task_scope)
             task_scope.fetch_secrets(template.names | template.optional)
         for scoped_template in self.host_environment.values():
@@ -131,7 +148,7 @@ class TemplateDependencies:
         Names in a pending condition count as unknown: the condition may ensure that the rest is
         valid.
         """
-        open_names = {"facts", "hosts", "hostvars", "item"} | (
+        open_names = {"facts", "hosts", "hostvars", "item", *self.item_names()} | (
             context.registered.keys() - context.settled_results
         )
         for condition, _ in self.expanded.inherited.when:

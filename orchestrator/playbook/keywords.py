@@ -310,6 +310,12 @@ STEP: KeyTable = {
         "Settings of the loop: see `orch doc loop_control`",
         example='loop_control: {label: "{{ item.name }}"}',
     ),
+    "vars": FileKey(
+        "variables",
+        "Variables of the step, or of everything in the block or called task: stronger than those "
+        "of the inventory, weaker than `-e`, `set` and `register`",
+        example='vars: {url: "http://{{ host.address }}:{{ port }}"}',
+    ),
     "notify": FileKey(
         "names",
         "Handlers of the task that run at its end if this step changed something",
@@ -346,7 +352,9 @@ BLOCK: KeyTable = {
 
 BLOCK_STEP: KeyTable = {
     **BLOCK,
-    **{key: STEP[key] for key in ("name", "ignore_errors", "local")},
+    **{
+        key: STEP[key] for key in ("name", "ignore_errors", "local", "vars", "loop", "loop_control")
+    },
     **INHERITED,
 }
 """Keys of a step that is a block."""
@@ -357,6 +365,23 @@ LOOP_CONTROL: KeyTable = {
         "What is shown of each item",
         "the item",
         'label: "{{ item.name }}"',
+    ),
+    "var": FileKey(
+        "text",
+        "The name of the item, for a loop inside a loop",
+        "item",
+        "var: user",
+    ),
+    "index": FileKey(
+        "text",
+        "A name for the number of the item, from 0",
+        example="index: n",
+    ),
+    "pause": FileKey(
+        "duration",
+        "The pause between two items, in a run and not in a check",
+        "none",
+        "pause: 3s",
     ),
 }
 

@@ -100,7 +100,8 @@ def _task_warnings(task: Task) -> Iterator[LintWarning]:
         if isinstance(step.action, RunStep):
             over = step.loop.over if step.loop else None
             items = over is not None and over.names and over.names <= commands
-            yield from _run_warnings(step.action, commands | {"item"} if items else commands)
+            own = {step.loop.var} if step.loop and items else set()
+            yield from _run_warnings(step.action, commands | own)
         elif isinstance(step.action, ModuleSpec):
             yield from _module_warnings(step.action, commands)
     for call in task.all_calls():

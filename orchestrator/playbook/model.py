@@ -245,17 +245,27 @@ class RetryPolicy(Struct, frozen=True):
 class StepLoop(Struct, frozen=True):
     """A loop over the items of ``over``: a list, or a mapping as ``key`` and ``value`` pairs.
 
-    ``label`` is the display name of an item.
+    ``label`` is the display name of an item, ``var`` the name of its value and ``index`` that of
+    its number, from 0 ('': it has none). ``pause`` are the seconds between two items.
     """
 
     over: Expression | ValueTemplate
     label: TextTemplate | None = None
+    var: str = "item"
+    index: str = ""
+    pause: float = 0.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names that the loop defines for each item."""
+        return (self.var, self.index) if self.index else (self.var,)
 
 
 class Step(Struct, frozen=True):
     """One step of a task.
 
     Conditions are None if the step does not set them. ``local``: the step runs on this machine.
+    ``vars`` are variables of the step and of everything in it.
     """
 
     action: RunStep | TaskCall | StepBlock | ControlStep | ModuleSpec | DownloadStep
@@ -271,6 +281,7 @@ class Step(Struct, frozen=True):
     notify: tuple[MarkedKey, ...] = ()
     delegate_to: ValueTemplate | None = None
     local: bool = False
+    vars: Values = field(default_factory=dict)
 
     def nested_steps(self) -> Iterator[Step]:
         """Yield the step itself and, for a block, all steps in it."""

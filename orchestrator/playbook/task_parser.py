@@ -102,11 +102,22 @@ class TaskParser:
             example=self.read.text(fields.get("example"), "example") or "",
             rules=self.parse_rules(fields, params),
         )
+        self.check_step_names(task)
         if task.module is not None:
             from orchestrator.playbook.code_arguments import check_evals  # loads Jinja
 
             check_evals(task.module, task.params, self.problems)
         return task
+
+    def check_step_names(self, task: Task) -> None:
+        """Report names of loops and variables of steps that are params of the file."""
+        for step in task.own_steps():
+            own = (("vars of a step", step.vars), ("loop_control", step.loop and step.loop.names))
+            for what, names in own:
+                for name in names or ():
+                    if name in task.params and isinstance(name, MarkedKey):
+                        message = f"'{name}' in {what} is a param of the task"
+                        self.problems.add(message, name.mark, "rename one of them")
 
     def parse_own_steps(
         self, fields: FieldMap, mark: SourcePosition, what: str

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from orchestrator import templating
 from orchestrator.errors import DefinitionError, DiagnosticCollector, SourcePosition
 from orchestrator.model.lazy_regex import lazy_regex
-from orchestrator.model.marked_value import MarkedKey, MarkedValue
+from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values
 from orchestrator.playbook.keywords import BECOME_HINT, LOOP_CONTROL
 from orchestrator.playbook.model import (
     ArgumentTemplate,
@@ -69,6 +69,7 @@ class TemplateCompiler:
             notify=self.read.string_list(fields.get("notify"), "notify") or (),
             delegate_to=self.compile_optional(fields.get("delegate_to")),
             local=self.runs_locally(fields),
+            vars=cast(Values, self.read.variables(fields.get("vars"), "vars of a step")),
         )
 
     def runs_locally(self, fields: Mapping[str, MarkedValue]) -> bool:
@@ -88,8 +89,8 @@ class TemplateCompiler:
             if control is not None:
                 self.problems.add("`loop_control` requires `loop`", control.mark)
             return None
-        label = self.read.mapping(control, "loop_control", LOOP_CONTROL)
-        shown = next(iter(label.values()), None)
+        settings = self.read.fields(control, "loop_control", LOOP_CONTROL)
+        label = settings.get("label")
         text = isinstance(over.data, str) and "{{" not in over.data
         compiled = (
             self._compile_or_report(templating.compile_expression, over)
@@ -98,9 +99,28 @@ class TemplateCompiler:
         )
         if compiled is None:
             return None
+        var = self._loop_name(settings, "var") or "item"
+        index = self._loop_name(settings, "index")
+        if index == var:
+            self.problems.add("`index` and `var` have the same name", settings["index"].mark)
         return StepLoop(
-            compiled, self._compile_or_report(templating.compile_text, shown) if shown else None
+            compiled,
+            self._compile_or_report(templating.compile_text, label) if label else None,
+            var=var,
+            index=index,
+            pause=self.read.duration(settings.get("pause"), "pause") or 0.0,
         )
+
+    def _loop_name(self, settings: Mapping[str, MarkedValue], key: str) -> str:
+        """Return a name that a loop defines, or '' if it is missing or after reporting an error."""
+        value = settings.get(key)
+        name = self.read.text(value, key)
+        if value is None or name is None or (key, name) == ("var", "item"):
+            return ""
+        why, hint = variable_name_error(name)
+        if why:
+            self.problems.add(f"`{key}` cannot be '{name}': {why}", value.mark, hint)
+        return "" if why else MarkedKey(name, value.mark)
 
     def build_retry(self, fields: Mapping[str, MarkedValue]) -> RetryPolicy | None:
         """Return how often a step is retried, or None if it is not."""

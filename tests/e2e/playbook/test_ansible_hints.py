@@ -52,6 +52,7 @@ def test_what_is_written_in_place_of_a_key_exists(word: str) -> None:
     }
     ours |= {
         *keywords.PARAM_KEYS,
+        *keywords.LOOP_CONTROL,
         *shipped_modules(),
         "connect",
         "address",

@@ -1,0 +1,44 @@
+"""Keywords of steps, blocks and handlers: each with a check, a run and a failure."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.projects import OrchProject, OrchResult
+
+
+@pytest.fixture
+def one(project: OrchProject) -> OrchProject:
+    return project.add_sandbox_stage("a1")
+
+
+def run_task(project: OrchProject, task: str, *args: str) -> OrchResult:
+    project.write({"tasks/t.yml": task})
+    done = project.orch("-s", "dev", "run", "t", *args, "--json")
+    assert done.events, done.err
+    return done
+
+
+def step_results(done: OrchResult, host: str = "a1") -> list[tuple[str, str]]:
+    return [(s["status"], s["stdout"].strip()) for s in done.host_steps(host)]
+
+
+def test_vars_and_loops_over_blocks(one: OrchProject) -> None:
+    task = """
+        steps:
+        - block:
+          - run: "echo {{ n }} {{ path }}; test {{ item }} != {{ bad | default('none') }}"
+            vars: {path: "/srv/{{ item }}"}
+          - run: echo after {{ item }}
+          loop: [a, b]
+          loop_control: {index: n, pause: 10ms}
+        - run: echo end
+    """
+    done = run_task(one, task, "--check")
+    assert (done.code, [status for status, _ in step_results(done)]) == (0, ["would_run"] * 5)
+    texts = ["0 /srv/a", "after a", "1 /srv/b", "after b", "end"]
+    done = run_task(one, task)
+    assert (done.code, step_results(done)) == (0, [("changed", text) for text in texts])
+    done = run_task(one, task, "-e", "bad=a")
+    failed = [("failed", "0 /srv/a"), ("changed", "1 /srv/b"), ("changed", "after b")]
+    assert (done.code, step_results(done)) == (1, failed)
