@@ -170,6 +170,7 @@ def _task_definitions(tasks: _TaskOutlines, is_complete: bool) -> JsonSchema:
             },
         },
         "loop_control": _object(keywords.LOOP_CONTROL),
+        "handler": _object(keywords.HANDLER, required=("steps",)),
         "assert": _object(keywords.ASSERT, required=("that",)),
         "download": _object(keywords.DOWNLOAD, required=tuple(keywords.DOWNLOAD)),
         "payload": _object(keywords.PAYLOAD),
@@ -272,7 +273,7 @@ def _step(tasks: _TaskOutlines, is_complete: bool) -> JsonSchema:
         "then": _object(keywords.BLOCK_STEP, required=("block",)),
         "else": {
             "if": {"type": "string"},
-            "then": _names(list(tasks), is_complete),
+            "then": _names([*tasks, *keywords.BARE_STEPS], is_complete),
             "else": action,
         },
     }

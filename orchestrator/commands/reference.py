@@ -232,12 +232,14 @@ def _handler() -> ReferenceTopic:
         "Handlers",
         "`handlers` of a task maps names to lists of steps. A handler runs once on a host, at the "
         "end of the task, if a step that notifies it changed something there. Handlers run in the "
-        "order in which they are written. If the host fails before, the handler is kept: the "
-        "summary shows the command that runs it.",
+        "order in which they are written. The step `- flush_handlers` runs those that have been "
+        "notified at once. If the host fails before, the handler is kept: the summary shows the "
+        "command that runs it.",
         (
             key_table(
                 "Keys", {"handlers": keywords.TASK["handlers"], "notify": keywords.STEP["notify"]}
             ),
+            key_table("Keys of a handler, in place of a list of steps", keywords.HANDLER),
         ),
         "steps:\n  - template: {src: nginx.conf.j2, path: /etc/nginx/nginx.conf}\n"
         "    notify: reload nginx\nhandlers:\n  reload nginx:\n"

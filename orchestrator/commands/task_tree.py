@@ -81,7 +81,8 @@ class TaskTreeRenderer(Struct, frozen=True):
             yield from self._item_lines(item, indent, parents)
         yield from self._step_lines(task.steps or (), indent)
         for name, steps in task.handlers.items():
-            yield f"{indent}handler {name}:"
+            topics = ", ".join(task.topics.get(name, ()))
+            yield f"{indent}handler {name}{f' (listens to {topics})' if topics else ''}:"
             yield from self._step_lines(steps, indent + _INDENT)
         if task.rollback:
             yield f"{indent}rollback:"

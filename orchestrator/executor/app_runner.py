@@ -684,14 +684,13 @@ class RollbackStack:
 
 def pending_handlers(host_plan: HostPlan, task_state: HostTaskState) -> Iterator[str]:
     """Yield the names of notified but unfinished handlers, in the order of definition."""
-    finished_handlers = {
-        step.handler for step in host_plan.steps if step.number in task_state.finished_steps
-    }
-    finished_handlers -= {
-        step.handler for step in host_plan.steps if step.number in task_state.failed_steps
-    }
-    for name in dict.fromkeys(step.handler for step in host_plan.steps if step.handler):
-        if name in task_state.notified_handlers and name not in finished_handlers:
+    steps_of: dict[tuple[str, tuple[int, ...]], set[int]] = {}
+    for step in host_plan.steps:
+        if step.handler:
+            steps_of.setdefault((step.handler, step.notified_by), set()).add(step.number)
+    for (name, notified_by), numbers in steps_of.items():
+        is_done = numbers & task_state.finished_steps and not numbers & task_state.failed_steps
+        if not is_done and not task_state.changed_steps.isdisjoint(notified_by):
             yield name
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -125,24 +125,20 @@ class CheckModeFilter:
                 yield from (n for n in step_numbers_in(left) if n != command.step)
 
 
-class NotifiedHandlers(Container[str]):
-    """The notified handlers, as a container of names.
+def any_step_changed(
+    changed: Container[int], uncertain: Mapping[int, str], numbers: Sequence[int]
+) -> bool:
+    """Return True if one of the steps changed something, or would.
 
-    ``in`` raises NotRunInCheckMode for a handler that only steps with an unknown result may have
-    notified; ``uncertain`` maps such handlers to the names of the steps.
+    ``uncertain`` are the steps whose result is not known, with their names: raises
+    NotRunInCheckMode if only such a step may have.
     """
-
-    def __init__(self, notified: Container[str], uncertain: Mapping[str, str]) -> None:
-        """Share both collections with the recorder, which keeps adding to them."""
-        self._notified, self._uncertain = notified, uncertain
-
-    def __contains__(self, handler: object) -> bool:
-        """Return True if the handler was notified; raise NotRunInCheckMode if that is unknown."""
-        if handler in self._notified:
-            return True
-        if handler in self._uncertain:
-            raise NotRunInCheckMode(self._uncertain[str(handler)])
-        return False
+    if any(number in changed for number in numbers):
+        return True
+    for number in numbers:
+        if number in uncertain:
+            raise NotRunInCheckMode(uncertain[number])
+    return False
 
 
 def simplify_condition(

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeAlias
 
 from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, MissingFileError, OrchError, describe_bug
-from orchestrator.executor.check_mode import CheckModeFilter, NotifiedHandlers, error_text
+from orchestrator.executor.check_mode import CheckModeFilter, any_step_changed, error_text
 from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
 from orchestrator.executor.download import (
     DownloadDeadline,
@@ -47,7 +47,7 @@ from orchestrator.planner.plan import (
     RetryPlan,
     StepProgram,
 )
-from orchestrator.planner.step_conditions import NO_MORE_RESULTS, NOTIFIED_HANDLERS
+from orchestrator.planner.step_conditions import CHANGED_STEPS, NO_MORE_RESULTS
 from orchestrator.remote_shell import SessionLostError, ShellNotReadyError, ShellSession
 from orchestrator.remote_shell.channel_protocol import Channel
 from orchestrator.remote_shell.encoder import KnownStepState
@@ -325,10 +325,17 @@ class HostTaskRunner:
             results = {k: v for k, v in self.host_state.results.items() if k not in awaited}
         return {
             **results,
-            NOTIFIED_HANDLERS: NotifiedHandlers(
-                self.state.notified_handlers, self.state.uncertain_handlers
-            ),
+            CHANGED_STEPS: self._any_step_changed,
         }
+
+    def _any_step_changed(self, numbers: Sequence[int]) -> bool:
+        """Return True if one of the steps changed something; raise ResultPending if one is queued.
+
+        Raises NotRunInCheckMode if check mode does not know that.
+        """
+        if self.recorder.has_queued(numbers):
+            raise ResultPending({CHANGED_STEPS})
+        return any_step_changed(self.state.changed_steps, self.state.uncertain_steps, numbers)
 
     def _run_control_action(self, step: PlannedStep, action: ControlAction) -> PlannedStep | None:
         if action.ok and action.kind != "wait":
@@ -358,10 +365,9 @@ class HostTaskRunner:
         changed = self.host_state.counts["changed"] > changed_before
         self.state.pending_notifications.append((step.number, changed, not succeeded))
         if changed:
-            self.state.notified_handlers.update(step.notify)
+            self.state.changed_steps.add(step.number)
         elif len(self.state.uncertain_steps) > uncertain_before:
             self.state.uncertain_steps[step.number] = step.name
-            self.state.uncertain_handlers.update(dict.fromkeys(step.notify, step.name))
         return None if succeeded else step
 
     def _run_pipeline(self) -> PlannedStep | None:

@@ -156,14 +156,13 @@ class HostTaskState(Struct):
     - ``failed_step``: the step that failed and stopped the last pipeline, or None.
     - ``is_stopped``: the host is lost, or the run was interrupted.
     - ``defers_result``: while set, a step's result is kept in ``deferred_result`` and not counted.
-    - ``notified_handlers``: the handlers notified so far.
+    - ``changed_steps``: the numbers of the steps that changed something, or would.
     - ``finished_steps``, ``failed_steps``: the numbers of the steps that ended without and with a
       failure.
     - ``pending_notifications``: the results of steps that the host's shell did not run itself and
       must still be told (number, changed, failed).
     - ``results``: the registered results by step number.
     - ``uncertain_steps``: steps whose result check mode does not know, with their names.
-    - ``uncertain_handlers``: the handlers that these steps may notify, with the steps' names.
     - ``effects``: the effects of the steps that check mode did not run.
     """
 
@@ -176,13 +175,12 @@ class HostTaskState(Struct):
     is_stopped: bool = False
     defers_result: bool = False
     deferred_result: StepResult | None = None
-    notified_handlers: set[str] = field(default_factory=set)
+    changed_steps: set[int] = field(default_factory=set)
     finished_steps: set[int] = field(default_factory=set)
     failed_steps: set[int] = field(default_factory=set)
     pending_notifications: list[tuple[int, bool, bool]] = field(default_factory=list)
     results: dict[int, RegisteredResult] = field(default_factory=dict)
     uncertain_steps: dict[int, str] = field(default_factory=dict)
-    uncertain_handlers: dict[str, str] = field(default_factory=dict)
     effects: dict[int, StepEffects] = field(default_factory=dict)
 
 

@@ -115,6 +115,10 @@ class StepRecorder:
                 names.add(group.name)
         return names
 
+    def has_queued(self, numbers: Iterable[int]) -> bool:
+        """Return True if one of these steps is queued."""
+        return not {step.number for step, _ in self._queue}.isdisjoint(numbers)
+
     def drain_queue(self) -> list[tuple[PlannedStep, StepCommand]]:
         """Return the queued commands as the next pipeline and empty the queue."""
         pipeline: list[tuple[PlannedStep, StepCommand]] = []
@@ -390,7 +394,6 @@ class StepRecorder:
         unknown = outcome.status is Status.UNKNOWN
         if unknown:
             self.state.uncertain_steps[step.number] = step.name
-            self.state.uncertain_handlers.update(dict.fromkeys(step.notify, step.name))
         if step.register:
             self.state.host_state.register(
                 step.register, UnknownResult(step.name) if unknown else result
@@ -402,13 +405,13 @@ class StepRecorder:
                 name, value, from_controller=step.number in self._from_controller
             )
         if outcome.status in _CHANGED_STATUSES:
-            self.state.notified_handlers.update(step.notify)
+            self.state.changed_steps.add(step.number)
         if step.delegate_to or step.control_action or step.retry or step.is_download:
             self.state.pending_notifications.append((step.number, result.changed, result.failed))
 
     def skipped_result(self, step: PlannedStep, reason: str) -> StepResult:
         """Return the result of a step that was not run."""
-        not_notified = step.handler and step.handler not in self.state.notified_handlers
+        not_notified = step.handler and self.state.changed_steps.isdisjoint(step.notified_by)
         return StepResult(Status.SKIPPED, reason="not notified" if not_notified else reason)
 
     def target_host(self, step: PlannedStep) -> str:

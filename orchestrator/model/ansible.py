@@ -33,7 +33,7 @@ MODULE_HINTS = {
     "ping": "write `run: 'true'`; see also `orch doctor`",
     "setup": "facts are collected when a template uses one, like {{ facts.os }}",
     "gather_facts": "facts are collected when a template uses one, like {{ facts.os }}",
-    "meta": "handlers run at the end of their task; `fail:` ends it",
+    "meta": "write `- flush_handlers`; `fail:` ends a task",
     "wait_for_connection": "write `wait: 10s`; a host whose connection broke is lost",
     **dict.fromkeys(
         ("include_tasks", "import_tasks", "include_role", "import_role", "import_playbook"), _LATER

@@ -126,7 +126,8 @@ class HostProgramPlanner:
         self._check_rules(task, task_scope)
         expander = self._task_expander(1, self.plan_state)
         try:
-            step_list = expander.with_handlers(expander.expand_task(task, task_scope, inherited))
+            step_list = expander.expand_task(task, task_scope, inherited)
+            step_list.extend(expander.notified_handlers())
         except DefinitionError as error:  # from a loop: its steps are unknown
             self.diagnostics.add_for_host(self.plan_state.host.name, error, task.mark)
             self._register_all(task.all_steps())
@@ -209,12 +210,11 @@ class HostProgramPlanner:
         expander.expand_task(task, task_scope, inherited)
         expander.next_number = 1
         step_list = StepList([], [], [])
-        for name, steps, handler_scope, inherited_options in expander.handlers:
-            if name in names:
+        for handler in expander.handlers:
+            if handler.name in names:
+                inherited = replace(handler.inherited, notify=())
                 step_list.extend(
-                    expander.expand_steps(
-                        steps, handler_scope, replace(inherited_options, notify=())
-                    )
+                    expander.expand_steps(handler.steps, handler.task_scope, inherited)
                 )
         return self.plan_program(step_list)
 

@@ -40,7 +40,8 @@ class PlannedStep(Struct, frozen=True):
     - ``display_text`` is the exact text, or the template while the step waits.
     - ``number`` counts from 1 within the task on this host.
     - ``register`` is the name of its result; ``variables_set`` are the names that `set` assigns.
-    - ``notify`` are the handlers notified by a change; ``handler`` is the handler it belongs to.
+    - ``notify`` are the handlers notified by a change; ``handler`` is the handler it belongs to,
+      which runs if one of the steps ``notified_by`` changed something.
     - ``delegate_to`` is the host that runs it instead.
     - ``evaluate_result`` evaluates, on the controller, conditions over its output that the host
       cannot evaluate; ``flush_after``: no later step may be sent before that.
@@ -71,6 +72,7 @@ class PlannedStep(Struct, frozen=True):
     retry: RetryPlan | None = None
     notify: tuple[str, ...] = ()
     handler: str = ""
+    notified_by: tuple[int, ...] = ()
     delegate_to: str = ""
     user: str = ""
     variables_set: tuple[str, ...] = ()

@@ -125,10 +125,9 @@ class StepConditions:
     def _notified_condition(self) -> Condition:
         if self.runs_elsewhere:
             results = self.context.position.results
-            changed = results.get(NOTIFIED_HANDLERS, frozenset())
-            if NOTIFIED_HANDLERS not in results:
-                raise ResultPending({NOTIFIED_HANDLERS})
-            return ConstantCondition(self.expanded.handler in changed)
+            if CHANGED_STEPS not in results:
+                raise ResultPending({CHANGED_STEPS})
+            return ConstantCondition(results[CHANGED_STEPS](self.expanded.notified_by))
         return any_of(
             [StepStateCondition(number, "changed") for number in self.expanded.notified_by]
         )
@@ -157,8 +156,11 @@ class StepConditions:
         return numbers[0] if len(numbers) == 1 else None
 
 
-NOTIFIED_HANDLERS = "handlers notified"
-"""Key of the results under which the notified handlers are kept; no template can use this name."""
+CHANGED_STEPS = "steps that changed something"
+"""Key of the results with a function that returns True if one of these steps changed something.
+
+It raises NotRunInCheckMode if check mode does not know that. No template can use this name.
+"""
 
 
 class ResultScope:

@@ -212,6 +212,7 @@ class StepPlanner:
             retry=self.result_conditions.retry_plan(),
             notify=tuple(map(str, inherited.notify)),
             handler=self.expanded.handler,
+            notified_by=self.expanded.notified_by,
             delegate_to=self._delegate_host(),
             user="" if skip_reason else self._become_user(),
             variables_set=step.action.names if isinstance(step.action, ControlStep) else (),

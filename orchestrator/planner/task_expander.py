@@ -6,7 +6,8 @@ step numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -140,6 +141,16 @@ class ExpandedStep(Struct, frozen=True):
         return self.caller_scope or self.task_scope
 
 
+class TaskHandler(Struct, frozen=True):
+    """A handler of the task or of one that it calls; ``names`` are those that notify it."""
+
+    name: str
+    names: frozenset[str]
+    steps: tuple[Step, ...]
+    task_scope: TaskScope
+    inherited: InheritedOptions
+
+
 class StepList(Struct):
     """Steps in order, the blocks over them, and the result groups that several of them register."""
 
@@ -165,6 +176,9 @@ class TaskExpander:
     ``registered`` and ``settled_results`` are the names that earlier steps register, and the
     results already known: they decide whether a loop's items are known, or the loop stays open.
     More than ``max_steps`` steps in a loop over a result are an error.
+
+    ``notifying_steps`` are the steps that notify handlers, with the names; ``handled_count`` is how
+    many of them have led to steps of a handler, by its name.
     """
 
     def __init__(
@@ -187,7 +201,10 @@ class TaskExpander:
         )
         self.registered: dict[str, tuple[int, ...]] = dict(registered or {})
         self.settled_results: ResultsByName = settled_results or {}
-        self.handlers: list[tuple[str, tuple[Step, ...], TaskScope, InheritedOptions]] = []
+        self.handlers: list[TaskHandler] = []
+        self.notifying_steps: list[tuple[int, frozenset[str]]] = []
+        self.handled_count: dict[str, int] = {}
+        self._uncertain_parts: list[str] = []  # the parts around a step that may not be reached
         self.rollbacks: list[tuple[tuple[Step, ...], TaskScope, InheritedOptions]] = []
 
     def expand_task(
@@ -202,10 +219,11 @@ class TaskExpander:
     ) -> None:
         if inherited.exclude_reason:
             return
-        known = {name for name, *_ in self.handlers}
+        known = {handler.name for handler in self.handlers}
         for name, steps in task.handlers.items():
             if name not in known:
-                self.handlers.append((name, steps, task_scope, inherited))
+                names = frozenset((name, *map(str, task.topics.get(name, ()))))
+                self.handlers.append(TaskHandler(name, names, steps, task_scope, inherited))
         if task.rollback:
             self.rollbacks.append((task.rollback, task_scope, inherited))
 
@@ -224,18 +242,20 @@ class TaskExpander:
     ) -> StepList:
         """Return one step expanded, with all items of its loop."""
         first = self.next_number
-        row = (
-            self._expand_loop(step, task_scope, inherited)
-            if step.loop
-            else self._expand_single(step, task_scope, inherited)
-        )
+        whole = isinstance(step.action, TaskCall | StepBlock) or step.loop is not None
+        goes_on = whole and step.ignore_errors is True
+        with self._uncertain("a loop" if step.loop else "`ignore_errors`" if goes_on else ""):
+            row = (
+                self._expand_loop(step, task_scope, inherited)
+                if step.loop
+                else self._expand_single(step, task_scope, inherited)
+            )
         names = step.action.names if isinstance(step.action, ControlStep) else ()
         for name in (step.register, *names):
             if name:
                 self.registered = {**self.registered, name: ()}
                 self.settled_results = {k: v for k, v in self.settled_results.items() if k != name}
-        whole = isinstance(step.action, TaskCall | StepBlock) or step.loop is not None
-        if whole and step.ignore_errors is True and row.steps:
+        if goes_on and row.steps:
             row.try_blocks.append(
                 TryBlock(
                     first, self.next_number, self.next_number, self.next_number, has_rescue=True
@@ -254,18 +274,34 @@ class TaskExpander:
             return self._expand_call(step, step.action, task_scope, inherited)
         if isinstance(step.action, StepBlock):
             return self._expand_block(step.action, task_scope, inherited)
-        self.next_number += 1
-        return StepList(
-            [ExpandedStep(self.next_number - 1, step, task_scope, inherited, label)], [], []
-        )
+        if isinstance(step.action, ControlStep) and step.action.kind == "flush_handlers":
+            return self._flush_handlers(step, inherited)
+        return self._add_step(ExpandedStep(self.next_number, step, task_scope, inherited, label))
+
+    def _add_step(self, expanded: ExpandedStep) -> StepList:
+        """Return a list of one step, which has the next number."""
+        self.next_number = expanded.number + 1
+        if expanded.inherited.notify:
+            names = frozenset(map(str, expanded.inherited.notify))
+            self.notifying_steps.append((expanded.number, names))
+        return StepList([expanded], [], [])
+
+    @contextmanager
+    def _uncertain(self, part: str) -> Iterator[None]:
+        """While expanding, note that the steps are in a part of which some may not be reached."""
+        self._uncertain_parts += [part] if part else []
+        yield
+        if part:
+            self._uncertain_parts.pop()
 
     def _expand_block(
         self, block: StepBlock, task_scope: TaskScope, inherited: InheritedOptions
     ) -> StepList:
         start = self.next_number
-        row = self.expand_steps(block.steps, task_scope, inherited)
-        body = self.next_number
-        row.extend(self.expand_steps(block.rescue, task_scope, inherited))
+        with self._uncertain("a block with `rescue`" if block.rescue else ""):
+            row = self.expand_steps(block.steps, task_scope, inherited)
+            body = self.next_number
+            row.extend(self.expand_steps(block.rescue, task_scope, inherited))
         rescue = self.next_number
         row.extend(self.expand_steps(block.always, task_scope, inherited))
         row.try_blocks.append(
@@ -297,38 +333,59 @@ class TaskExpander:
         first = self.next_number
         if task.module is not None:
             self._keep_for_later(task, callee_scope, inner)
-            self.next_number += 1
             module_step = replace(step, action=task.module, ignore_errors=False)
             inner = replace(inner, title_path=inherited.title_path)
-            return StepList(
-                [ExpandedStep(first, module_step, callee_scope, inner, caller_scope=task_scope)],
-                [],
-                [],
+            return self._add_step(
+                ExpandedStep(first, module_step, callee_scope, inner, caller_scope=task_scope)
             )
         row = self.expand_task(task, callee_scope, inner)
         if step.register and step.loop is None and row.steps:
             row.result_groups.append(ResultGroup(step.register, ((None, first, self.next_number),)))
         return row
 
-    def with_handlers(self, row: StepList) -> StepList:
-        """Append the handlers that the steps, or earlier handlers, notify."""
-        for name, steps, task_scope, inherited in self.handlers:
-            notifying_steps = tuple(f.number for f in row.steps if name in f.inherited.notify)
-            if not notifying_steps:
-                continue
-            handler = self.expand_steps(steps, task_scope, replace(inherited, notify=()))
-            handler.steps = [
-                replace(f, handler=name, notified_by=notifying_steps) for f in handler.steps
-            ]
-            row.extend(handler)
+    def notified_handlers(self, flush: tuple[Step, InheritedOptions] | None = None) -> StepList:
+        """Return the steps of the handlers that steps notify and that have not followed them yet.
+
+        Handlers may notify later ones. ``flush`` is the step that runs them before the task's end.
+        """
+        row = StepList([], [], [])
+        for handler in self.handlers:
+            known = self.notifying_steps[self.handled_count.get(handler.name, 0) :]
+            numbers = tuple(number for number, names in known if names & handler.names)
+            if numbers and flush is not None:
+                _check_flush(handler, *flush)
+            self.handled_count[handler.name] = len(self.notifying_steps)
+            if numbers:
+                inherited = replace(handler.inherited, notify=())
+                steps = self.expand_steps(handler.steps, handler.task_scope, inherited)
+                steps.steps = [
+                    replace(f, handler=handler.name, notified_by=numbers) for f in steps.steps
+                ]
+                row.extend(steps)
         return row
+
+    def _flush_handlers(self, step: Step, inherited: InheritedOptions) -> StepList:
+        """Return the steps of the handlers that have been notified so far.
+
+        Raises DefinitionError if a host may go on without having reached the step.
+        """
+        if inherited.exclude_reason:
+            return StepList([], [], [])
+        if self._uncertain_parts:
+            message = f"`flush_handlers` is not allowed in {self._uncertain_parts[-1]}"
+            message += ": a host may go on without having reached it"
+            raise DefinitionError(Diagnostic(message, step.mark, _FLUSH_HINT))
+        return self.notified_handlers((step, inherited))
 
     def expand_rollback(self) -> StepList:
         """Return the task's rollback with the handlers it notifies; the last call comes first."""
         row = StepList([], [], [])
+        self.notifying_steps.clear()
+        self.handled_count.clear()
         for steps, task_scope, inherited in reversed(self.rollbacks):
             row.extend(self.expand_steps(steps, task_scope, replace(inherited, notify=())))
-        return self.with_handlers(row)
+        row.extend(self.notified_handlers())
+        return row
 
     def _expand_loop(
         self, step: Step, task_scope: TaskScope, inherited: InheritedOptions
@@ -341,15 +398,8 @@ class TaskExpander:
         try:
             items = evaluate_loop_items(step, task_scope)
         except ResultPending:
-            self.next_number += 1
-            return StepList(
-                [
-                    ExpandedStep(
-                        self.next_number - 1, step, task_scope, inherited, is_open_loop=True
-                    )
-                ],
-                [],
-                [],
+            return self._add_step(
+                ExpandedStep(self.next_number, step, task_scope, inherited, is_open_loop=True)
             )
         return self.expand_items(step, items, task_scope, inherited)
 
@@ -404,6 +454,16 @@ class TaskExpander:
             return str(item)
         except (TypeError, ValueError):
             return ""  # a value without text: the step gets no label
+
+
+_FLUSH_HINT = "put it directly under `steps` of the task"
+
+
+def _check_flush(handler: TaskHandler, step: Step, inherited: InheritedOptions) -> None:
+    """Raise DefinitionError if a condition decides whether the step runs, but not the handler."""
+    if any(each not in handler.inherited.when for each in inherited.when):
+        message = "`flush_handlers` is not allowed where a `when` decides whether it runs"
+        raise DefinitionError(Diagnostic(message, step.mark, _FLUSH_HINT))
 
 
 def evaluate_loop_items(step: Step, task_scope: TaskScope) -> list[object]:

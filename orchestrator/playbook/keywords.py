@@ -78,7 +78,7 @@ BODY: KeyTable = {
     "handlers": FileKey(
         "handlers",
         "Lists of steps by name; each runs once, at the end of the task, if a step that notifies "
-        "it changed something",
+        "it changed something; see `orch doc handler`",
         example="handlers: {reload nginx: [{service: {name: nginx, state: reloaded}}]}",
     ),
     "rollback": FileKey(
@@ -247,6 +247,12 @@ CONTROL: KeyTable = {
         example="assert: {that: keep > 0, message: keep must be positive}",
     ),
     "wait": FileKey("duration", "Pause this host", example="wait: 10s"),
+    "flush_handlers": FileKey(
+        "nothing",
+        "Run the handlers that have been notified here, and not at the end of the task; written "
+        "`- flush_handlers`",
+        example="flush_handlers:",
+    ),
 }
 """Keys whose step runs nothing on the host."""
 
@@ -318,7 +324,8 @@ STEP: KeyTable = {
     ),
     "notify": FileKey(
         "names",
-        "Handlers of the task that run at its end if this step changed something",
+        "Handlers of the task, or names that they listen to, that run at its end if this step "
+        "changed something",
         example="notify: reload nginx",
     ),
     "delegate_to": FileKey(
@@ -384,6 +391,18 @@ LOOP_CONTROL: KeyTable = {
         "pause: 3s",
     ),
 }
+
+HANDLER: KeyTable = {
+    "steps": FileKey(
+        "steps", "The steps of the handler", example="steps: [{run: systemctl reload nginx}]"
+    ),
+    "listen": FileKey(
+        "names",
+        "Other names by which `notify` runs this handler; several handlers may have one name",
+        example="listen: [certificate changed]",
+    ),
+}
+"""Keys of a handler that is not just its list of steps."""
 
 ASSERT: KeyTable = {
     "that": FileKey("condition", "The expression, or a list of expressions", example="that: a > 0"),
@@ -502,6 +521,9 @@ INLINE_TASK_KEYS, ITEM_KEYS = frozenset(INLINE_TASK), frozenset(ITEM)
 MODULE_KEYS = frozenset(MODULE)
 PARAM_KEYS, RETRY_KEYS, RUN_KEYS = frozenset(PARAM), frozenset(RETRIES), frozenset(RUN)
 STEP_KEYS, TASK_KEYS = frozenset(STEP), frozenset(TASK)
+
+BARE_STEPS = ("flush_handlers",)
+"""Steps that are a word, without options."""
 
 RESERVED_NAMES = frozenset({*ACTIONS, *BLOCK, "commit", "steps", "tasks", "probe"})
 """Names that make up a step, a playbook item or a file; no task can have them."""

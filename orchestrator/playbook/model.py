@@ -203,7 +203,9 @@ class StepBlock(Struct, frozen=True):
 
 
 class ControlStep(Struct, frozen=True):
-    """A step executed by orch itself, not by a host: ``kind`` is set, fail, assert or wait.
+    """A step executed by orch itself, not by a host.
+
+    ``kind`` is set, fail, assert, wait or flush_handlers.
 
     ``value`` is the mapping to set (``names`` are its keys), the message, or the seconds to wait;
     ``conditions`` are those of an assert.
@@ -332,7 +334,7 @@ class Task(Struct, frozen=True):
     Exactly one of ``steps`` and ``tasks`` (a playbook) is not None. ``roles`` is None for every
     host. ``before``, ``after`` and ``failed`` are the names of the tasks that this task hooks into;
     the hook applies to ``apps``, or to every app if that is empty. ``rules`` are constraints on its
-    params.
+    params. ``topics`` are the names that handlers listen to, beside their own.
     """
 
     name: str
@@ -345,6 +347,7 @@ class Task(Struct, frozen=True):
     steps: tuple[Step, ...] | None = None
     tasks: tuple[PlaybookItem, ...] | None = None
     handlers: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
+    topics: Mapping[str, tuple[MarkedKey, ...]] = field(default_factory=dict)
     rollback: tuple[Step, ...] = ()
     before: tuple[MarkedKey, ...] = ()
     after: tuple[MarkedKey, ...] = ()
@@ -358,6 +361,12 @@ class Task(Struct, frozen=True):
         """Return the module that the file defines, or None if it is not a module."""
         first = self.steps[0].action if self.steps else None
         return first if isinstance(first, ModuleSpec) else None
+
+    def notifiable_names(self) -> Iterator[str]:
+        """Yield the names of the handlers, and those that they listen to."""
+        for name in self.handlers:
+            yield name
+            yield from self.topics.get(name, ())
 
     def inline_tasks(self) -> Iterator[Task]:
         """Yield the task itself and every inline task in it."""

@@ -64,6 +64,9 @@ class StepParser:
         A step is ``run: text``, a task's name, a name with arguments, a block and so on.
         """
         if isinstance(value.data, str):
+            if value.data in keywords.BARE_STEPS:
+                nothing = self.compile.compile_value(MarkedValue(None, value.mark))
+                return Step(ControlStep(value.data, nothing), value.mark)
             return Step(TaskCall(value.data, value.mark), value.mark)
         if isinstance(value.data, dict) and "block" in value.data:
             return self.parse_block(value)
@@ -96,6 +99,8 @@ class StepParser:
             refused = keywords.CONDITION_KEYS | keywords.RETRY_KEYS
             refused |= {"delegate_to", "notify", "timeout", "ignore_errors", "loop"}
             refused |= {"become", "local"}
+            if name == "flush_handlers":
+                refused |= keywords.STEP_KEYS - {"name"}
             for key in fields.keys() & refused:
                 mark = mark_of_key(fields, key)
                 self.problems.add(f"`{key}` is not allowed on {what}", mark, "it is for `run`")
@@ -189,8 +194,10 @@ class StepParser:
         )
 
     def parse_control(self, name: str, fields: FieldMap) -> ControlStep | None:
-        """Return a ``set``, ``fail``, ``assert`` or ``wait`` step, or None."""
+        """Return a control step, or None after reporting an error."""
         value = fields[name]
+        if name == "flush_handlers" and value.data is not None:
+            self.read.report_mismatch(value, name, "without a value", f"write `- {name}`")
         if name == "set":
             names = self.read.variables(value, "set")
             if not isinstance(value.data, dict):

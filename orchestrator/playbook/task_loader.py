@@ -262,7 +262,7 @@ def _check_notify(by_name: Mapping[str, Task], problems: DiagnosticCollector) ->
         called = _called_names(task, by_name, set())
         files = (by_name[name] for name in called if name in by_name)
         reachable_handlers = reach[id(task)] = {
-            name for each in (task, *files) for name in each.handlers
+            name for each in (task, *files) for name in each.notifiable_names()
         }
         for name in called:
             from_above.setdefault(name, set()).update(reachable_handlers)

@@ -152,7 +152,7 @@ class TaskOutlines:
                     open_mappings += _items(mapping.get(key))
                 handlers = mapping.get("handlers")
                 for steps in handlers.values() if isinstance(handlers, dict) else ():
-                    open_mappings += _items(steps)
+                    open_mappings += _items(steps) or [steps]
 
     def _call(self, item: object) -> tuple[str, Mapping[str, Any]]:
         """Return the task that a step or an item calls, or '', and its arguments."""

@@ -14,6 +14,7 @@ from orchestrator.playbook import keywords, param_types
 from orchestrator.playbook.model import (
     ELEMENT_TYPES,
     PARAM_TYPES,
+    ControlStep,
     HostCount,
     ParamRule,
     PlaybookItem,
@@ -83,6 +84,7 @@ class TaskParser:
             )
         tasks = fields.get("tasks")
         params = self.parse_params(fields.get("params"), what)
+        handlers, topics = self.parse_handlers(fields.get("handlers"), what)
         task = Task(
             name=name,
             mark=mark,
@@ -93,7 +95,8 @@ class TaskParser:
             options=self.compile.common_options(fields),
             steps=self.parse_own_steps(fields, mark, what),
             tasks=None if tasks is None else self.parse_items(tasks, what),
-            handlers=self.parse_handlers(fields.get("handlers"), what),
+            handlers=handlers,
+            topics=topics,
             rollback=self.steps.parse_steps(fields.get("rollback"), f"rollback of {what}"),
             before=self.parse_names(fields, "before", "before"),
             after=self.parse_names(fields, "after", "after"),
@@ -133,10 +136,24 @@ class TaskParser:
         """Return a list of names; a single name is a list of one."""
         return self.read.string_list(fields.get(key), what) or ()
 
-    def parse_handlers(self, value: MarkedValue | None, what: str) -> dict[str, tuple[Step, ...]]:
-        """Return each handler's steps, in the order defined."""
-        named = self.read.mapping(value, f"handlers of {what}")
-        return {str(k): self.steps.parse_steps(v, f"handler '{k}'") for k, v in named.items()}
+    def parse_handlers(
+        self, value: MarkedValue | None, what: str
+    ) -> tuple[dict[str, tuple[Step, ...]], dict[str, tuple[MarkedKey, ...]]]:
+        """Return each handler's steps, in the order defined, and the names that it listens to."""
+        handlers: dict[str, tuple[Step, ...]] = {}
+        topics: dict[str, tuple[MarkedKey, ...]] = {}
+        for name, handler in self.read.mapping(value, f"handlers of {what}").items():
+            shown, steps = f"handler '{name}'", handler
+            if isinstance(handler.data, dict):
+                fields = self.steps.allowed_fields(handler, shown, keywords.HANDLER)
+                topics[str(name)] = self.parse_names(fields, "listen", f"listen of {shown}")
+                steps = fields.get("steps", MarkedValue(None, handler.mark))
+            handlers[str(name)] = self.steps.parse_steps(steps, shown)
+            for step in (inner for each in handlers[str(name)] for inner in each.nested_steps()):
+                if is_flush(step):
+                    message = "`flush_handlers` is not allowed in a handler"
+                    self.problems.add(message, step.mark, "put it under `steps`")
+        return handlers, topics
 
     def parse_params(self, value: MarkedValue | None, what: str) -> dict[str, TaskParam]:
         """Return the parameters; their default values and choices are checked."""
@@ -304,6 +321,11 @@ class TaskParser:
             )
             return HostCount(1)
         return HostCount(int(match[1]), bool(match[2]))
+
+
+def is_flush(step: Step) -> bool:
+    """Return True if the step runs the notified handlers."""
+    return isinstance(step.action, ControlStep) and step.action.kind == "flush_handlers"
 
 
 def has_template(value: MarkedValue) -> bool:

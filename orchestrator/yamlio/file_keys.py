@@ -43,7 +43,11 @@ VALUE_KINDS: Mapping[str, JsonSchema] = {
     "defaults": {"$ref": "#/$defs/defaults"},
     "steps": _STEPS,
     "items": {"type": "array", "items": {"$ref": "#/$defs/item"}, "minItems": 1},
-    "handlers": {"type": ["object", "null"], "additionalProperties": _STEPS},
+    "handlers": {
+        "type": ["object", "null"],
+        "additionalProperties": {"oneOf": [_STEPS, {"$ref": "#/$defs/handler"}]},
+    },
+    "nothing": {"type": "null"},
     "params": {
         "type": ["object", "null"],
         "additionalProperties": {"$ref": "#/$defs/param"},
@@ -105,7 +109,8 @@ VALUE_KIND_HELP: Mapping[str, str] = {
     "defaults": "A mapping of modules to mappings of params",
     "steps": "A list of steps",
     "items": "A list of items of a playbook",
-    "handlers": "A mapping of names to lists of steps",
+    "handlers": "A mapping of names to lists of steps, or to mappings of `steps` and `listen`",
+    "nothing": "No value",
     "params": "A mapping of names to params",
     "any": "Any value",
     "user": "`true` (root), `false` (the login user), or a name",

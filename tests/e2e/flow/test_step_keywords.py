@@ -42,3 +42,34 @@ def test_vars_and_loops_over_blocks(one: OrchProject) -> None:
     done = run_task(one, task, "-e", "bad=a")
     failed = [("failed", "0 /srv/a"), ("changed", "1 /srv/b"), ("changed", "after b")]
     assert (done.code, step_results(done)) == (1, failed)
+
+
+HANDLERS = """
+    steps:
+    - {run: echo one, notify: news}
+    - flush_handlers
+    - {run: "echo two; test {{ bad | default('no') }} = no", notify: late}
+    - {run: echo three, readonly: true, notify: news}
+    handlers:
+      first: {listen: news, steps: [{run: echo FIRST}]}
+      second: {listen: [news, late], steps: [{run: echo SECOND, local: true}]}
+"""
+
+
+def test_listen_and_flush_handlers(one: OrchProject) -> None:
+    done = run_task(one, HANDLERS, "--check")
+    assert [status for status, _ in step_results(done)] == [
+        *["would_run"] * 4,
+        *["ok", "skipped", "would_run"],
+    ]
+    done = run_task(one, HANDLERS)
+    assert (done.code, step_results(done)) == (
+        0,
+        [
+            *[("changed", text) for text in ("one", "FIRST", "SECOND", "two")],
+            *[("ok", "three"), ("skipped", ""), ("changed", "SECOND")],
+        ],
+    )
+    done = run_task(one, HANDLERS, "-e", "bad=yes")
+    assert (done.code, step_results(done)[3:]) == (1, [("failed", "two")])
+    assert "pending" not in done.host_rows["a1"]["reason"]

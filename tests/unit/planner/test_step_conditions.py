@@ -17,7 +17,7 @@ from orchestrator.model.condition import (
     StepStateCondition,
 )
 from orchestrator.planner.plan import ControlAction, ResultOverride
-from orchestrator.planner.step_conditions import NO_MORE_RESULTS, NOTIFIED_HANDLERS, all_of, any_of
+from orchestrator.planner.step_conditions import CHANGED_STEPS, NO_MORE_RESULTS, all_of, any_of
 from tests.unit.planner.plan_project import (
     PlanProject,
     command_of,
@@ -169,8 +169,8 @@ def test_a_handler_that_runs_elsewhere_waits_to_know_whether_it_was_notified(
     (planned,) = plans.planned_tasks("t", limit="web1")
     handler = planned.hosts[0].steps[1]
     assert (handler.command, handler.control_action, handler.skip) == (None, None, "")
-    assert resume_step(handler, **{NOTIFIED_HANDLERS: frozenset({"other"})}) == "when"
-    action = resume_step(handler, **{NOTIFIED_HANDLERS: frozenset({"h"})})
+    assert resume_step(handler, **{CHANGED_STEPS: lambda _: False}) == "when"
+    action = resume_step(handler, **{CHANGED_STEPS: lambda numbers: numbers == (1,)})
     assert isinstance(action, StepCommand | ControlAction)
 
 

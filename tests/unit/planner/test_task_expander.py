@@ -311,6 +311,92 @@ def test_a_handler_can_notify_a_later_handler(plans: PlanProject) -> None:
     assert command_of(steps[2]).when == StepStateCondition(2, "changed")
 
 
+def notified(program: StepProgram) -> list[tuple[str, str, tuple[int, ...]]]:
+    return [(s.display_text, s.handler, s.notified_by) for s in program.steps]
+
+
+def test_handlers_run_where_they_are_flushed_and_again_after_later_changes(
+    plans: PlanProject,
+) -> None:
+    plans.write_task(
+        """
+        steps:
+        - {run: a, notify: h}
+        - {block: [{run: b, notify: [g, h]}, flush_handlers]}
+        - {run: c, notify: h}
+        - flush_handlers
+        - {run: d, notify: g}
+        handlers:
+          g: [{run: G, notify: h}]
+          h: [{run: H}]
+        """
+    )
+    (planned,) = plans.planned_tasks("t", limit="web1")
+    assert notified(planned.hosts[0].program) == [
+        *(("a", "", ()), ("b", "", ()), ("G", "g", (2,)), ("H", "h", (1, 2, 3))),
+        *(("c", "", ()), ("H", "h", (5,)), ("d", "", ()), ("G", "g", (7,)), ("H", "h", (8,))),
+    ]
+
+
+def test_every_handler_that_listens_to_a_name_runs(plans: PlanProject) -> None:
+    plans.write_task(
+        """
+        steps: [{run: a, notify: news}, {run: b, notify: two}]
+        handlers:
+          one: {listen: news, steps: [{run: one}]}
+          two: {listen: [other, news], steps: [{run: two}]}
+          three: [{run: three}]
+        """
+    )
+    (planned,) = plans.planned_tasks("t", limit="web1")
+    assert notified(planned.hosts[0].program)[2:] == [("one", "one", (1,)), ("two", "two", (1, 2))]
+
+
+def test_a_handler_that_is_known_only_after_a_flush_runs_at_the_end(plans: PlanProject) -> None:
+    plans.write_task("steps: [run: inner]\nhandlers: {h: [run: H]}\n", "inner")
+    program = plans.program("- {run: a, notify: h}\n- flush_handlers\n- inner: {}\n")
+    assert notified(program) == [("a", "", ()), ("inner", "", ()), ("H", "h", (1,))]
+
+
+@pytest.mark.parametrize(
+    ("steps", "part"),
+    [
+        ("[{block: [flush_handlers], loop: [1]}]", "in a loop"),
+        ("[{block: [flush_handlers], rescue: [run: x]}]", "in a block with `rescue`"),
+        ("[{block: [flush_handlers], ignore_errors: true}]", "in `ignore_errors`"),
+        (
+            "[{run: x, notify: h}, {block: [flush_handlers], when: host.name == 'web1'}]",
+            "where a `when` decides whether it runs",
+        ),
+    ],
+)
+def test_a_flush_that_may_not_be_reached_is_an_error(
+    plans: PlanProject, steps: str, part: str
+) -> None:
+    plans.write({"tasks/t.yml": f"steps: {steps}\nhandlers: {{h: [run: H]}}\n"})
+    found = plans.only_diagnostic("t", limit="web1")
+    assert part in found.message
+    assert found.mark and (found.mark.line, found.mark.column) == (1, steps.index("flush") + 8)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("steps: [{flush_handlers: now}]", "flush_handlers must be without a value"),
+        ("steps: [{flush_handlers: , when: x}]", "`when` is not allowed on step `flush_handlers`"),
+        ("steps: [run: x]\nhandlers: {h: [flush_handlers]}", "not allowed in a handler"),
+        ("steps: [run: x]\nhandlers: {h: {listen: x}}", "handler 'h' must be a list"),
+        ("steps: [{run: x, notify: y}]\nhandlers: {h: {listen: z, steps: [run: x]}}", "no handler"),
+        ("steps: [run: x]\nhandlers: {h: {lisen: z, steps: [run: x]}}", "unknown key 'lisen'"),
+    ],
+)
+def test_handlers_in_error_are_refused_when_they_are_loaded(
+    plans: PlanProject, task: str, message: str
+) -> None:
+    plans.write({"tasks/t.yml": task})
+    assert message in plans.only_diagnostic("t").message
+
+
 def test_selected_handlers_run_alone_and_without_a_notification(plans: PlanProject) -> None:
     plans.write_task(HANDLERS)
     (planned,) = plans.planned_tasks("t", limit="web1", handlers=("restart",))
