@@ -173,6 +173,7 @@ def _task_definitions(tasks: _TaskOutlines, is_complete: bool) -> JsonSchema:
         "handler": _object(keywords.HANDLER, required=("steps",)),
         "assert": _object(keywords.ASSERT, required=("that",)),
         "download": _object(keywords.DOWNLOAD, required=tuple(keywords.DOWNLOAD)),
+        "call": _object(keywords.CALL, required=("task", "one_of")),
         "payload": _object(keywords.PAYLOAD),
     }
 

@@ -185,6 +185,7 @@ def _step() -> ReferenceTopic:
             key_table("Keys of steps with `run`", keywords.RUN),
             key_table("Keys of `assert`", keywords.ASSERT),
             key_table("Keys of `download`", keywords.DOWNLOAD),
+            key_table("Keys of `call`", keywords.CALL),
         ),
         "- name: restart the app\n  run: systemctl restart {{ unit }}\n  when: before.changed\n",
     )

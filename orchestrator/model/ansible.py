@@ -38,7 +38,7 @@ MODULE_HINTS = {
     **dict.fromkeys(
         ("include_tasks", "import_tasks", "include_role", "import_role", "import_playbook"), _LATER
     ),
-    "include_vars": "write the variables into inventories/STAGE/stage.yml, or give `-e @FILE`",
+    "include_vars": "name the file in `vars_files` of the task, or give `-e @FILE`",
     "add_host": "define hosts in inventories/STAGE/hosts/, or print them by an executable `hosts`",
     "group_by": "define roles in inventories/STAGE/roles/",
     **dict.fromkeys(

@@ -368,7 +368,7 @@ class StepPlanner:
             ignore_failure=all_true((self.step.ignore_errors,), self.expanded.caller),
             desired_state=desired,
             check_mode=self.request.check_mode,
-            show_diff=self.request.show_diff,
+            show_diff=self.request.show_diff and inherited.diff,
             spawns_no_daemon=all_true((module.contained,), self.task_scope),
             effects=self._module_effects(module, chdir) if self.request.check_mode else None,
         )
@@ -401,7 +401,7 @@ class StepPlanner:
             download=replace(
                 spec,
                 check_mode=self.request.check_mode,
-                show_diff=self.request.show_diff,
+                show_diff=self.request.show_diff and inherited.diff,
                 timeout=timeout,
             ),
             effects=step_effects.download_effects(self._working_directory(chdir), spec.path)

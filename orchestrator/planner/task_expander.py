@@ -57,6 +57,7 @@ class InheritedOptions(Struct, frozen=True):
     notify: tuple[MarkedKey, ...] = ()
     delegate: ScopedTemplate | None = None
     become: ScopedTemplate | None = None
+    diff: bool = True
     local: bool = False
     title_path: tuple[str, ...] = ()
     exclude_reason: str = ""
@@ -108,6 +109,7 @@ class InheritedOptions(Struct, frozen=True):
             become=ScopedTemplate(modifiers.become, task_scope)
             if modifiers.become
             else self.become,
+            diff=self.diff if modifiers.diff is None else modifiers.diff,
         )
 
 
@@ -273,7 +275,7 @@ class TaskExpander:
         if isinstance(step.action, TaskCall):
             return self._expand_call(step, step.action, task_scope, inherited)
         if isinstance(step.action, StepBlock):
-            return self._expand_block(step.action, task_scope, inherited)
+            return self._expand_block(step, step.action, task_scope, inherited)
         if isinstance(step.action, ControlStep) and step.action.kind == "flush_handlers":
             return self._flush_handlers(step, inherited)
         return self._add_step(ExpandedStep(self.next_number, step, task_scope, inherited, label))
@@ -295,7 +297,7 @@ class TaskExpander:
             self._uncertain_parts.pop()
 
     def _expand_block(
-        self, block: StepBlock, task_scope: TaskScope, inherited: InheritedOptions
+        self, step: Step, block: StepBlock, task_scope: TaskScope, inherited: InheritedOptions
     ) -> StepList:
         start = self.next_number
         with self._uncertain("a block with `rescue`" if block.rescue else ""):
@@ -307,6 +309,8 @@ class TaskExpander:
         row.try_blocks.append(
             TryBlock(start, body, rescue, self.next_number, has_rescue=bool(block.rescue))
         )
+        if step.register and step.loop is None and row.steps:
+            row.result_groups.append(ResultGroup(step.register, ((None, start, self.next_number),)))
         return row
 
     def _expand_call(

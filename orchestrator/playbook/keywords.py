@@ -41,6 +41,12 @@ INHERITED: KeyTable = {
         "false",
         "become: true",
     ),
+    "diff": FileKey(
+        "boolean",
+        "Whether `--diff` shows the contents of files that change here",
+        "true",
+        "diff: false",
+    ),
 }
 """Keys that a task, playbook, item, step or block passes on to everything inside it."""
 
@@ -189,6 +195,12 @@ TASK: KeyTable = {
     "vars": FileKey(
         "variables", "Variables of the task, weaker than its params", example="vars: {keep: 5}"
     ),
+    "vars_files": FileKey(
+        "names",
+        "YAML files with more variables, stronger than `vars`; the paths begin in the project's "
+        "folder",
+        example="vars_files: [vars/versions.yml]",
+    ),
     "example": FileKey(
         "text", "How the task is called, as shown by `orch doc`", example="example: |\n  - motd: {}"
     ),
@@ -266,6 +278,11 @@ ACTIONS: KeyTable = {
         "download",
         "Copy a file or folder from the host (`path`) to this machine (`to`)",
         example="download: {path: /var/log/app.log, to: logs/}",
+    ),
+    "call": FileKey(
+        "call",
+        "Call one of several tasks, whose name is known only in the run (`task`, `one_of`, `args`)",
+        example='call: {task: "install_{{ facts.packager }}", one_of: [install_apt, install_apk]}',
     ),
     **CONTROL,
 }
@@ -407,6 +424,24 @@ HANDLER: KeyTable = {
 ASSERT: KeyTable = {
     "that": FileKey("condition", "The expression, or a list of expressions", example="that: a > 0"),
     "message": FileKey("template", "The reason that is shown if one does not hold"),
+}
+
+CALL: KeyTable = {
+    "task": FileKey(
+        "template",
+        "The name of the task or module, which must be one of those in `one_of`",
+        example='task: "install_{{ facts.packager }}"',
+    ),
+    "one_of": FileKey(
+        "names",
+        "The tasks that may be called; all of them are checked before the run",
+        example="one_of: [install_apt, install_apk]",
+    ),
+    "args": FileKey(
+        "variables",
+        "The arguments of the task; each of the tasks must have these params",
+        example="args: {version: 3}",
+    ),
 }
 
 DOWNLOAD: KeyTable = {

@@ -85,8 +85,8 @@ class CommonOptions(Struct, frozen=True):
     """Options that a step, item, task or playbook passes on to everything inside it.
 
     Every ``when`` must hold. ``environment`` and ``tags`` are merged, inner over outer. Of
-    ``chdir``, ``timeout`` (seconds) and ``become`` (a user, or true for root) the innermost value
-    counts.
+    ``chdir``, ``timeout`` (seconds), ``become`` (a user, or true for root) and ``diff`` (whether
+    contents are shown) the innermost value counts.
     """
 
     when: tuple[ConditionExpr, ...] = ()
@@ -95,6 +95,7 @@ class CommonOptions(Struct, frozen=True):
     timeout: ValueTemplate | None = None
     tags: tuple[str, ...] = ()
     become: ValueTemplate | None = None
+    diff: bool | None = None
 
 
 class RunStep(Struct, frozen=True):
@@ -334,7 +335,8 @@ class Task(Struct, frozen=True):
     Exactly one of ``steps`` and ``tasks`` (a playbook) is not None. ``roles`` is None for every
     host. ``before``, ``after`` and ``failed`` are the names of the tasks that this task hooks into;
     the hook applies to ``apps``, or to every app if that is empty. ``rules`` are constraints on its
-    params. ``topics`` are the names that handlers listen to, beside their own.
+    params. ``topics`` are the names that handlers listen to, beside their own. ``vars`` have those
+    of the ``vars_files`` and of the folder, once the task is loaded.
     """
 
     name: str
@@ -348,6 +350,7 @@ class Task(Struct, frozen=True):
     tasks: tuple[PlaybookItem, ...] | None = None
     handlers: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     topics: Mapping[str, tuple[MarkedKey, ...]] = field(default_factory=dict)
+    vars_files: tuple[MarkedKey, ...] = ()
     rollback: tuple[Step, ...] = ()
     before: tuple[MarkedKey, ...] = ()
     after: tuple[MarkedKey, ...] = ()

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeAlias, cast
 
+from orchestrator import templating
 from orchestrator.errors import DiagnosticCollector, SourcePosition
 from orchestrator.model import ansible
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedKey, MarkedValue
 from orchestrator.playbook import keywords
 from orchestrator.playbook.model import (
+    CommonOptions,
+    ConditionExpr,
     ControlStep,
     DownloadStep,
     RunStep,
@@ -23,6 +26,9 @@ from orchestrator.yamlio.schema import SchemaReader, describe_value
 
 FieldMap: TypeAlias = dict[str, MarkedValue]
 StepAction: TypeAlias = RunStep | TaskCall | StepBlock | ControlStep | DownloadStep
+
+CALLED_TASK = "called_task"
+"""Variable of the steps of a `call`: the name of the task that is called."""
 
 _SHELL = lazy_regex(r"[A-Za-z0-9_./+-]+")
 _KNOWN_SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh"})
@@ -81,6 +87,8 @@ class StepParser:
         if name != "run":
             self._refuse_host_options(what, name, fields)
         action = read(name, fields)
+        if name == "call" and action is not None:
+            fields = {**fields, "vars": _with_called_name(fields)}
         return self.compile.build_step(action, value.mark, fields) if action else None
 
     def _action_parsers(
@@ -90,6 +98,7 @@ class StepParser:
         return {
             "run": (keywords.RUN_KEYS, self.parse_run),
             "download": (frozenset(), self.parse_download),
+            "call": (frozenset(), self.parse_choice),
             **controls,
         }
 
@@ -104,6 +113,10 @@ class StepParser:
             for key in fields.keys() & refused:
                 mark = mark_of_key(fields, key)
                 self.problems.add(f"`{key}` is not allowed on {what}", mark, "it is for `run`")
+        conditions = keywords.CONDITION_KEYS | keywords.RETRY_KEYS
+        for key in fields.keys() & conditions if name == "call" else ():
+            mark = mark_of_key(fields, key)
+            self.problems.add(f"`{key}` is not allowed on {what}", mark, "it is for `run`")
         for key in fields.keys() & keywords.CONDITION_KEYS if name == "download" else ():
             hint = "it fails if the file is missing, and is changed if the local file differs"
             self.problems.add(f"`{key}` is not allowed on {what}", mark_of_key(fields, key), hint)
@@ -224,6 +237,45 @@ class StepParser:
         judgements = self.compile.compile_conditions(that, "assert") or ()
         return ControlStep("assert", self.compile.compile_value(message), judgements)
 
+    def parse_choice(self, _name: str, fields: FieldMap) -> StepBlock | None:
+        """Return a block that calls one of several tasks, or None.
+
+        Each of the calls has a condition over ``called_task``, which is the name in the run.
+        """
+        written = fields["call"]
+        options = self.read.fields(written, "call", keywords.CALL)
+        for key in ("task", "one_of"):
+            if key not in options and isinstance(written.data, dict):
+                hint = "write `call: {task: TEMPLATE, one_of: [TASK, TASK]}`"
+                self.problems.add(f"call needs `{key}`", written.mark, hint)
+        if "task" not in options or self.read.text(options["task"], "task of call") is None:
+            return None
+        names = self.read.string_list(options.get("one_of"), "one_of of call")
+        args = self.read.mapping(options.get("args"), "args of call")
+        if not names:
+            if names is not None:
+                self.problems.add("one_of of call is empty", options["one_of"].mark)
+            return None
+        mark = options["task"].mark
+        steps = [
+            Step(
+                TaskCall(str(name), name.mark, {}, cast(FieldMap, args)),
+                written.mark,
+                options=CommonOptions((self._called_is(repr(str(name)), "==", mark),)),
+            )
+            for name in names
+        ]
+        listed = ", ".join(names)
+        message = MarkedValue(f"'{{{{ {CALLED_TASK} }}}}' is not one of {listed}", mark)
+        known = self._called_is(repr([str(name) for name in names]), "in", mark)
+        check = ControlStep("assert", self.compile.compile_value(message), (known,))
+        name = templating.compile_text(f"call one of {listed}", mark)
+        return StepBlock((Step(check, mark, name=name), *steps))
+
+    def _called_is(self, literal: str, operator: str, mark: SourcePosition) -> ConditionExpr:
+        text = MarkedValue(f"{CALLED_TASK} {operator} {literal}", mark)
+        return (self.compile.compile_conditions(text, "call") or (False,))[0]
+
     def parse_call(self, name: str, fields: FieldMap) -> TaskCall:
         """Return a call of a task by name; its arguments are checked once that task is loaded."""
         written = fields[name]
@@ -244,6 +296,16 @@ class StepParser:
                 if k in keywords.CONDITION_KEYS | keywords.RETRY_KEYS and isinstance(k, MarkedKey)
             ),
         )
+
+
+def _with_called_name(fields: FieldMap) -> MarkedValue:
+    """Return the ``vars`` of a `call` with the name of the called task."""
+    call, written = fields["call"], fields.get("vars", MarkedValue({}, fields["call"].mark))
+    if not isinstance(call.data, dict) or not isinstance(written.data, dict):
+        return written
+    called = {key: value for key, value in call.data.items() if key == "task"}
+    name = {MarkedKey(CALLED_TASK, key.mark): value for key, value in called.items()}
+    return MarkedValue({**written.data, **name}, written.mark)
 
 
 def mark_of_key(fields: FieldMap, name: str) -> SourcePosition:

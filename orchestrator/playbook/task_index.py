@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from orchestrator.errors import Diagnostic, SourcePosition
 from orchestrator.model.lazy_regex import lazy_regex
@@ -15,6 +15,9 @@ from orchestrator.playbook.keywords import RESERVED_NAMES
 from orchestrator.yamlio.local_files import display_path
 from orchestrator.yamlio.naming_rules import is_ignored, yaml_stem
 
+FOLDER_VARS = "vars"
+"""Name of the file with variables for all task files of its folder, without ``.yml``."""
+
 _NAME_PART = lazy_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -22,12 +25,13 @@ class TaskIndex(Struct, frozen=True):
     """Task names with their files, sorted by name.
 
     ``refused`` maps the names of files that cannot be tasks to the reason; ``modules`` are the
-    built-in modules.
+    built-in modules. ``folder_vars`` maps folders to their file with variables for all tasks below.
     """
 
     files: Mapping[str, Path]
     refused: tuple[tuple[str, Diagnostic], ...]
     modules: Mapping[str, Path]
+    folder_vars: Mapping[Path, Path] = field(default_factory=dict)
 
     def find_file(self, name: str) -> Path | None:
         """Return the file of a task or module, or None if there is no such name."""
@@ -44,6 +48,7 @@ def index_tasks(root: Path) -> TaskIndex:
     modules = shipped_modules()
     files: dict[str, Path] = {}
     refused: list[tuple[str, Diagnostic]] = []
+    folder_vars: dict[Path, Path] = {}
     for folder, subfolders, names in os.walk(top):
         subfolders[:] = sorted(n for n in subfolders if not is_ignored(n))
         for filename in sorted(names):
@@ -51,6 +56,9 @@ def index_tasks(root: Path) -> TaskIndex:
             if base is None or is_ignored(filename):
                 continue
             path = Path(folder, filename)
+            if base == FOLDER_VARS and Path(folder) not in folder_vars:
+                folder_vars[Path(folder)] = path
+                continue
             parts = (*path.relative_to(top).parts[:-1], base)
             name, mark = ":".join(parts), SourcePosition(display_path(path))
             why = _refusal_reason(name, parts, modules)
@@ -61,7 +69,7 @@ def index_tasks(root: Path) -> TaskIndex:
                 refused.append((name, Diagnostic(what, mark, "rename it, or remove it")))
             else:
                 files[name] = path
-    return TaskIndex(dict(sorted(files.items())), tuple(refused), modules)
+    return TaskIndex(dict(sorted(files.items())), tuple(refused), modules, folder_vars)
 
 
 def shipped_modules() -> dict[str, Path]:
@@ -83,6 +91,8 @@ def _refusal_reason(name: str, parts: tuple[str, ...], modules: Mapping[str, Pat
         return "it is a keyword of orch"
     if name in modules:
         return "a built-in module has that name"
+    if parts[-1] == FOLDER_VARS:
+        return f"a file '{FOLDER_VARS}.yml' holds variables for all tasks of its folder"
     for part in parts:
         if not _NAME_PART.fullmatch(part):
             return f"'{part}' has characters other than letters, digits, '_', '-' and '.'"

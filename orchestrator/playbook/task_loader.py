@@ -26,6 +26,7 @@ from orchestrator.playbook.keywords import RESERVED_NAMES
 from orchestrator.playbook.model import Task, TaskCall, TaskRequest
 from orchestrator.playbook.task_index import TaskIndex, index_tasks
 from orchestrator.playbook.task_parser import TaskParser
+from orchestrator.playbook.task_variables import VarsFileReader
 from orchestrator.yamlio.local_files import display_path, read_file
 from orchestrator.yamlio.yaml_loader import load_yaml
 
@@ -117,6 +118,7 @@ def load_tasks(root: Path, names: Iterable[str] | None) -> LoadedTasks:
         problem for _, problem in found.refused if names is None or _is_hook(problem)
     )
     reader, by_name = TaskParser(problems), dict[str, Task]()
+    vars_reader = VarsFileReader(root, found.folder_vars, problems)
     broken: set[str] = set()
     while pending_names:
         name = pending_names.pop(0)
@@ -132,7 +134,7 @@ def load_tasks(root: Path, names: Iterable[str] | None) -> LoadedTasks:
             problems.diagnostics.extend(error.diagnostics)
             broken.add(name)
             continue
-        by_name[name] = reader.parse_task(name, value)
+        by_name[name] = vars_reader.with_files(reader.parse_task(name, value), path)
         pending_names.extend(call.task for call in by_name[name].all_calls())
     for task in by_name.values():
         _check_calls(task, by_name, found, broken, reader)

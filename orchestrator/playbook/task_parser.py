@@ -104,6 +104,7 @@ class TaskParser:
             apps=self.parse_names(fields, "apps", "apps"),
             example=self.read.text(fields.get("example"), "example") or "",
             rules=self.parse_rules(fields, params),
+            vars_files=self.parse_names(fields, "vars_files", "vars_files"),
         )
         self.check_step_names(task)
         if task.module is not None:

@@ -151,6 +151,7 @@ class TemplateCompiler:
             timeout=self.compile_optional(timeout),
             tags=tuple(map(str, self.read.string_list(fields.get("tags"), "tags") or ())),
             become=self.compile_become(fields.get("become")),
+            diff=self.read.boolean(fields.get("diff"), "diff"),
         )
 
     def compile_become(self, value: MarkedValue | None) -> ValueTemplate | None:

@@ -64,6 +64,7 @@ VALUE_KINDS: Mapping[str, JsonSchema] = {
         ]
     },
     "download": {"$ref": "#/$defs/download"},
+    "call": {"$ref": "#/$defs/call"},
     "batch": {
         "oneOf": [
             {"$ref": "#/$defs/host_count"},
@@ -118,6 +119,7 @@ VALUE_KIND_HELP: Mapping[str, str] = {
     "loop_control": "A mapping, see `orch doc loop_control`",
     "assert": "A condition, or a mapping of `that` and `message`",
     "download": "A mapping of `path` and `to`",
+    "call": "A mapping of `task`, `one_of` and `args`",
     "batch": "A number or a percentage of hosts, or a list of them",
     "host count": "A number or a percentage of hosts, like `2` or `25%`",
     "want": "A mapping of states to values",

@@ -73,3 +73,42 @@ def test_listen_and_flush_handlers(one: OrchProject) -> None:
     done = run_task(one, HANDLERS, "-e", "bad=yes")
     assert (done.code, step_results(done)[3:]) == (1, [("failed", "two")])
     assert "pending" not in done.host_rows["a1"]["reason"]
+
+
+def test_call_one_of_and_vars_of_files(one: OrchProject) -> None:
+    one.write(
+        {
+            "tasks/vars.yml": "words: {apk: from a folder}\n",
+            "tasks/is_apk.yml": "steps: [{run: 'echo {{ words.apk }}'}]\n",
+            "tasks/is_apt.yml": "steps: [{run: echo apt}]\n",
+        }
+    )
+    task = """
+        steps:
+        - {run: "echo {{ kind | default('apk') }}", readonly: true, register: kind_of}
+        - call: {task: "is_{{ kind_of.stdout }}", one_of: [is_apk, is_apt]}
+          register: called
+        - run: echo {{ called.changed }}
+    """
+    done = run_task(one, task, "--check")
+    statuses = ["ok", "ok", "would_run", "skipped", "would_run"]
+    assert (done.code, [status for status, _ in step_results(done)]) == (0, statuses)
+    done = run_task(one, task)
+    outputs = [out for status, out in step_results(done) if status == "changed"]
+    assert (done.code, outputs) == (0, ["from a folder", "true"])
+    done = run_task(one, task, "-e", "kind=rpm")
+    assert done.code == 1
+    assert "'is_rpm' is not one of is_apk, is_apt" in done.host_rows["a1"]["reason"]
+
+
+def test_contents_of_a_step_without_diff_are_not_shown(one: OrchProject) -> None:
+    task = """
+        steps:
+        - copy: {path: ~/a, content: "shown\\n"}
+        - copy: {path: ~/b, content: "not shown\\n"}
+          diff: false
+    """
+    for args in (["--check", "--diff"], ["--diff"]):
+        shown, hidden = run_task(one, task, *args).host_steps("a1")
+        assert "+shown" in shown["diff"]
+        assert "diff" not in hidden

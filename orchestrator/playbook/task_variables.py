@@ -1,0 +1,86 @@
+"""Variables of tasks in files of their own: ``vars_files``, and ``vars.yml`` of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from msgspec.structs import replace
+
+from orchestrator.errors import DefinitionError, DiagnosticCollector
+from orchestrator.model.marked_value import MarkedKey, Values
+from orchestrator.playbook.model import Task
+from orchestrator.yamlio.local_files import display_path
+from orchestrator.yamlio.schema import SchemaReader
+from orchestrator.yamlio.yaml_loader import load_yaml
+
+_TASK_KEYS = ("steps", "tasks", "probe")
+
+
+class VarsFileReader:
+    """Adds variables of files to tasks; each file is read once, and errors go to ``problems``.
+
+    ``folder_vars`` are the files that apply to all tasks of a folder.
+    """
+
+    def __init__(
+        self, root: Path, folder_vars: Mapping[Path, Path], problems: DiagnosticCollector
+    ) -> None:
+        self._root, self._folder_vars, self._problems = root, folder_vars, problems
+        self._read = SchemaReader(problems)
+        self._known: dict[Path, Values] = {}
+
+    def with_files(self, task: Task, path: Path) -> Task:
+        """Return the task, which is in this file, with the variables of its files.
+
+        From weak to strong: the folders, outer ones first, the task's own ``vars``, its
+        ``vars_files``.
+        """
+        found: dict[str, object] = {}
+        for folder in reversed(path.parents):
+            if folder in self._folder_vars:
+                found.update(self._values_of(self._folder_vars[folder]))
+        found.update(task.vars)
+        for name in task.vars_files:
+            named = self._find_file(name)
+            if named is not None:
+                found.update(self._values_of(named))
+        return replace(task, vars=cast(Values, found)) if found else task
+
+    def _find_file(self, name: MarkedKey) -> Path | None:
+        """Return the file of this name, which must be in the project, or None."""
+        if "{{" in name:
+            hint = "put variables that differ into the inventory, or into `vars` with a template"
+            self._problems.add("a name in vars_files cannot be a template", name.mark, hint)
+            return None
+        root = self._root.resolve()
+        path = (root / name).resolve()
+        why = hint = ""
+        if not path.is_relative_to(root):
+            why = "is outside of the project"
+        elif not path.is_file():
+            why, hint = "does not exist", "the path begins in the project's folder"
+        elif path.is_relative_to(root / "tasks") and path not in self._folder_vars.values():
+            why, hint = "is below tasks/, where it would be a task", "move it, like to vars/"
+        if not why:
+            return path
+        self._problems.add(f"the file '{name}' {why}", name.mark, hint)
+        return None
+
+    def _values_of(self, path: Path) -> Values:
+        if path not in self._known:
+            self._known[path] = {}
+            try:
+                value = load_yaml(path, display_path(path))
+            except DefinitionError as error:
+                self._problems.diagnostics.extend(error.diagnostics)
+                return {}
+            what = f"'{path.name}'"
+            entries = value.data.items() if isinstance(value.data, dict) else ()
+            if any(key in _TASK_KEYS and isinstance(each.data, list) for key, each in entries):
+                message = f"{what} holds variables, and this looks like a task"
+                self._problems.add(message, value.mark, "rename the file")
+                return {}
+            self._known[path] = cast(Values, self._read.variables(value, what))
+        return self._known[path]
