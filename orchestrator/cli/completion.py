@@ -97,6 +97,23 @@ def complete_documented_names(
     return _matching_items([*names, *topics], incomplete)
 
 
+@_quietly
+def complete_facts(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete names of facts, with their meanings."""
+    from orchestrator.planner.fact_sources import FactSources
+    from orchestrator.playbook.own_facts import load_own_facts
+
+    root = _project_root(ctx)
+    known = FactSources(load_own_facts(root) if root else {}).names
+    return [
+        CompletionItem(name, help=text)
+        for name, text in known.items()
+        if name.startswith(incomplete)
+    ]
+
+
 def complete_schemas(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

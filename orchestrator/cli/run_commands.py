@@ -143,32 +143,54 @@ def exec_command(
 
 @click.command("facts", short_help="Show the facts of hosts.")
 @options.host_options
+@click.option(
+    "--fact",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.complete_facts,
+    help="Show only this fact; may be repeated.",
+)
 @click.argument(
     "hosts", nargs=-1, metavar="[HOST]...", shell_complete=completion.complete_host_names
 )
 @options.pass_options
-def facts_command(command_options: CommandOptions, hosts: tuple[str, ...]) -> int:
+def facts_command(
+    command_options: CommandOptions, hosts: tuple[str, ...], names: tuple[str, ...]
+) -> int:
     """Show the facts of the hosts, as templates see them; see `orch doc facts`.
 
-    Without HOST, show those of all hosts of the stage, or of those that --limit selects.
+    Without HOST, show those of all hosts of the stage, or of those that --limit selects. They are
+    shown as YAML; with --json, the output of the step is JSON.
 
     \b
       orch -s prod facts web1 db1
-      orch -s prod facts -l web
+      orch -s prod facts -l web --fact mounts
     """
     from orchestrator.commands.context import PlanOptions, plan_task
-    from orchestrator.modules import MODULES_FOLDER
-    from orchestrator.playbook.adhoc import adhoc_task
+    from orchestrator.playbook.adhoc import facts_task
 
     if hosts and command_options.limit:
         raise click.UsageError("write HOST or --limit, not both")
     limit = ",".join(hosts) if hosts else command_options.limit
     command_options = structs.replace(command_options, limit=limit)
     context = load_command_context(command_options, shlex.join(("facts", *hosts)))
-    script = (MODULES_FOLDER / "facts.sh").read_text("utf-8")
-    task = adhoc_task([script], readonly=True, name="facts")
+    task = facts_task(_chosen_facts(context, names), as_json=command_options.as_json)
     plan = plan_task(context, task, PlanOptions(), os.environ)
     return run_planned(context, plan, command_options)
+
+
+def _chosen_facts(context: ProjectContext, names: tuple[str, ...]) -> list[str]:
+    """Return the names of the facts to show: these, or all. Raises UsageError."""
+    from orchestrator.planner.fact_sources import FactSources, fact_hint
+    from orchestrator.playbook.own_facts import load_own_facts
+
+    known = FactSources(load_own_facts(context.root)).names
+    for name in names:
+        if name not in known:
+            message = f"--fact {name}: there is no such fact"
+            raise UsageError(Diagnostic(message, None, fact_hint(name, known)))
+    return [name for name in known if name in names or not names]
 
 
 @click.command("plan", short_help="Show what a run would do, without contacting hosts.")

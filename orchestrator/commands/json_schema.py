@@ -25,15 +25,21 @@ from orchestrator.inventory.stages import INVENTORIES
 from orchestrator.journal import STATE_FOLDER
 from orchestrator.playbook import keywords
 from orchestrator.playbook.model import ELEMENT_TYPES, PARAM_TYPES, TaskParam
+from orchestrator.playbook.own_facts import FIELD_TYPES
 from orchestrator.playbook.step_parser import FieldMap
-from orchestrator.playbook.task_index import TaskIndex, index_tasks, shipped_modules
+from orchestrator.playbook.task_index import (
+    FACTS_FOLDER,
+    TaskIndex,
+    index_tasks,
+    shipped_modules,
+)
 from orchestrator.playbook.task_outline import TaskOutlines
 from orchestrator.playbook.task_parser import TaskParser
 from orchestrator.yamlio.file_keys import VALUE_KINDS, JsonSchema, KeyTable
 from orchestrator.yamlio.local_files import display_path
 from orchestrator.yamlio.yaml_loader import load_yaml
 
-SCHEMA_KINDS = ("task", "stage", "host", "hosts", "role", "roles", "app")
+SCHEMA_KINDS = ("task", "fact", "stage", "host", "hosts", "role", "roles", "app")
 SCHEMA_FOLDER = f"{STATE_FOLDER}/schemas"
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -63,6 +69,9 @@ def file_schema(kind: str, directory: str | None) -> JsonSchema:
     if kind == "task":
         tasks = _read_outlines(root)
         return {**head, **_task_file(), "$defs": _task_definitions(tasks, root is not None)}
+    if kind == "fact":
+        definitions = {"text": VALUE_KINDS["text"], "param": _param_definition(FIELD_TYPES)}
+        return {**head, **_object(keywords.FACT, required=("script",)), "$defs": definitions}
     return {**head, **_FILES[kind], "$defs": _inventory_definitions()}
 
 
@@ -107,7 +116,7 @@ def add_schema_comment(root: Path, path: Path, text: str) -> str:
     parts = path.relative_to(root).parts
     kind = ""
     if parts[0] == "tasks" and path.suffix == ".yml":
-        kind = "task"
+        kind = "fact" if parts[1:-1] == (FACTS_FOLDER,) else "task"
     elif parts[0] == INVENTORIES and len(parts) > 2:
         kind = _SCHEMA_OF_FILE.get("/".join(parts[2:-1]) or path.name, "")
     up = "../" * (len(parts) - 1)
@@ -158,23 +167,26 @@ def _task_definitions(tasks: _TaskOutlines, is_complete: bool) -> JsonSchema:
         "host_count": {"type": ["integer", "string"], "pattern": "^[0-9]+%?$"},
         "step": _step(tasks, is_complete),
         "item": _item(tasks, is_complete),
-        "param": {
-            **_object(keywords.PARAM, nullable=True),
-            "properties": {
-                **_properties(keywords.PARAM),
-                "type": {"description": keywords.PARAM["type"].help, "enum": list(PARAM_TYPES)},
-                "elements": {
-                    "description": keywords.PARAM["elements"].help,
-                    "enum": list(ELEMENT_TYPES),
-                },
-            },
-        },
+        "param": _param_definition(tuple(PARAM_TYPES)),
         "loop_control": _object(keywords.LOOP_CONTROL),
         "handler": _object(keywords.HANDLER, required=("steps",)),
         "assert": _object(keywords.ASSERT, required=("that",)),
         "download": _object(keywords.DOWNLOAD, required=tuple(keywords.DOWNLOAD)),
         "call": _object(keywords.CALL, required=("task", "one_of")),
         "payload": _object(keywords.PAYLOAD),
+    }
+
+
+def _param_definition(types: tuple[str, ...]) -> JsonSchema:
+    """Return the schema of a param that has one of these types."""
+    elements = [name for name in ELEMENT_TYPES if name in types]
+    return {
+        **_object(keywords.PARAM, nullable=True),
+        "properties": {
+            **_properties(keywords.PARAM),
+            "type": {"description": keywords.PARAM["type"].help, "enum": list(types)},
+            "elements": {"description": keywords.PARAM["elements"].help, "enum": elements},
+        },
     }
 
 

@@ -17,12 +17,14 @@ from orchestrator.model.host import Host, Stage
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values
 from orchestrator.model.secret import SecretResolver
+from orchestrator.planner.fact_sources import FACTS_RESULT
 from orchestrator.planner.host_diagnostics import HostDiagnostics
 from orchestrator.planner.host_scope import UNAVAILABLE_NAMES, HostScope
 from orchestrator.planner.request import ANSIBLE_NAMES, PlanRequest, ScopeFactory
 from orchestrator.planner.step_options import environment_variables
 from orchestrator.planner.task_expander import ScopedTemplate
 from orchestrator.planner.task_scope import TaskScope
+from orchestrator.planner.template_objects import check_fields
 from orchestrator.playbook.model import (
     CommonOptions,
     ControlStep,
@@ -58,13 +60,13 @@ def runtime_names(tasks: Iterable[Task]) -> frozenset[str]:
     return frozenset(found)
 
 
-def check_variables(stage: Stage, runtime_names: frozenset[str]) -> None:
+def check_variables(stage: Stage, runtime_names: frozenset[str], root: str = "") -> None:
     """Return if all variables and environments of the hosts can be resolved.
 
     Variables that need one of the ``runtime_names`` are not checked. Raises DefinitionError; an
     error of several hosts is reported once.
     """
-    scopes = LintScopeFactory(stage, runtime_names)
+    scopes = LintScopeFactory(stage, runtime_names, root)
     environments = VariableMerger(environment_of)
     diagnostics = HostDiagnostics(len(stage.hosts))
     for host in stage.hosts.values():
@@ -77,9 +79,10 @@ def check_variables(stage: Stage, runtime_names: frozenset[str]) -> None:
 class LintScopeFactory(ScopeFactory):
     """Creates scopes in which runtime names are pending."""
 
-    def __init__(self, stage: Stage, runtime_names: frozenset[str]) -> None:
-        """Create a factory for a stage."""
-        super().__init__(PlanRequest(stage, tuple(stage.hosts.values()), (), {}, new_run(0.0)))
+    def __init__(self, stage: Stage, runtime_names: frozenset[str], root: str = "") -> None:
+        """Create a factory for a stage of the project at ``root``."""
+        hosts = tuple(stage.hosts.values())
+        super().__init__(PlanRequest(stage, hosts, (), {}, new_run(0.0), root=root))
         self._runtime_names = runtime_names
 
     def scope_of(self, host: Host) -> HostScope:
@@ -185,6 +188,19 @@ def undefined_name_errors(
                 )
                 diagnostics[Diagnostic(f"'{name}' is undefined on every host", mark, hint)] = None
     return list(diagnostics), list(notes)
+
+
+def unknown_fact_errors(tasks: Iterable[Task], facts: Mapping[str, str]) -> list[Diagnostic]:
+    """Return an error for each fact that a task names and that does not exist."""
+    errors: list[Diagnostic] = []
+    for task in tasks:
+        for template in _task_templates(task):
+            uses = [use for use in template.fields if use.name == FACTS_RESULT]
+            try:
+                check_fields(uses, facts=facts)
+            except DefinitionError as error:
+                errors += error.diagnostics
+    return list(dict.fromkeys(errors))
 
 
 def _partly_undefined(

@@ -16,7 +16,11 @@ from orchestrator import playbook
 from orchestrator.commands import lint_variables
 from orchestrator.commands.context import ProjectSelector, load_context, new_run
 from orchestrator.commands.inventory_access import inventory_access
-from orchestrator.commands.lint_variables import undefined_name_errors, unused_app_variables
+from orchestrator.commands.lint_variables import (
+    undefined_name_errors,
+    unknown_fact_errors,
+    unused_app_variables,
+)
 from orchestrator.commands.project import resolve_project_root
 from orchestrator.errors import (
     DefinitionError,
@@ -30,6 +34,7 @@ from orchestrator.inventory.stage_loader import load_stage
 from orchestrator.inventory.stages import list_stages, read_default_stage
 from orchestrator.model.host import Stage
 from orchestrator.modules import MODULES_FOLDER
+from orchestrator.planner.fact_sources import FactSources
 from orchestrator.planner.host_diagnostics import HostDiagnostics
 from orchestrator.planner.host_scope import HostScope
 from orchestrator.planner.project_files import ProjectFiles
@@ -51,6 +56,7 @@ from orchestrator.playbook.model import (
     Task,
     TaskCall,
 )
+from orchestrator.playbook.own_facts import load_own_facts
 from orchestrator.templating import Expression, TemplateCache, ValueTemplate
 from orchestrator.yamlio.local_files import display_path
 
@@ -95,13 +101,16 @@ def lint_project(
         errors.add(
             call_errors(project_tasks, loaded.by_name, root, _modules_with_defaults(loaded_stages))
         )
+    own_facts = errors.collect_errors(partial(load_own_facts, root))
+    if own_facts is not None:
+        errors.add(unknown_fact_errors(project_tasks, FactSources(own_facts).names))
     notes: list[LintNote] = []
     runtime_names = lint_variables.runtime_names(all_tasks)
     for stage in [stages_by_name[name] for name in stage_names or stage_list.names]:
         if stage is not None:
             notes += stage.notes
             if loaded:  # otherwise the names that tasks define are unknown
-                check = partial(lint_variables.check_variables, stage, runtime_names)
+                check = partial(lint_variables.check_variables, stage, runtime_names, str(root))
                 if stage.is_ansible:
                     notes += _unresolved_notes(check)
                 else:

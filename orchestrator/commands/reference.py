@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from orchestrator.errors import EXIT_CODE_HELP
 from orchestrator.inventory import inventory_keys
 from orchestrator.model import event
-from orchestrator.model.host import NUMERIC_FACTS, TEXT_FACTS
+from orchestrator.model.facts import FACT_GROUPS, FACTS, SYSTEM, Fact
 from orchestrator.model.step_result import CapturedOutput, StateChange, Status, StepResult
 from orchestrator.output.json_lines import FIELD_HELP, event_to_json
 from orchestrator.planner.template_objects import OBJECT_FIELDS, OBJECT_HELP
@@ -455,14 +455,42 @@ def _with_examples(
 
 
 def _facts() -> ReferenceTopic:
-    rows = {f"facts.{name}": text for name, text in {**TEXT_FACTS, **NUMERIC_FACTS}.items()}
+    system = {f"facts.{name}": _fact_text(FACTS[name]) for name in FACT_GROUPS[SYSTEM]}
+    others = {
+        f"facts.{name}": _fact_text(fact) for name, fact in FACTS.items() if fact.group != SYSTEM
+    }
+    fields = (
+        ReferenceTable(
+            f"Fields of {'each value of ' if fact.keyed else ''}`facts.{name}`",
+            ("field", "meaning"),
+            tuple(
+                (key, f"{field.help} ({field.type.value})") for key, field in fact.fields.items()
+            ),
+        )
+        for name, fact in FACTS.items()
+        if fact.fields and name != "default_route6"
+    )
     return ReferenceTopic(
         "facts",
         "Facts",
-        "Facts are collected once per host, when a template uses one.",
-        (help_table("Facts", ("fact", "meaning"), rows),),
-        "- package: {name: nginx}\n  when: facts.distro == 'debian'\n",
+        "What is known of a host. A fact is collected once per host and run, if a template names "
+        "it; those of the first table are collected together. A number is 0, and a text empty, if "
+        "the host does not know it. Facts are text from a host: they are data, and never select "
+        "a file, a user or another host. `orch facts` shows all.",
+        (
+            help_table("Facts of every host", ("fact", "meaning"), system),
+            help_table("Facts that are looked up only if named", ("fact", "meaning"), others),
+            *fields,
+            key_table("Keys of `tasks/facts/NAME.yml`, a fact of the project", keywords.FACT),
+        ),
+        "- package: {name: nginx}\n  when: facts.family == 'debian' and facts.packages.nginx is "
+        "undefined\n- run: ./join --address {{ facts.ipv4 | first }}\n",
     )
+
+
+def _fact_text(fact: Fact) -> str:
+    expression, value = fact.example
+    return f"{fact.help} ({fact.type.value}). `{expression}` is like `{value}`"
 
 
 def _statuses() -> ReferenceTopic:
@@ -617,6 +645,9 @@ FILES_HELP: Mapping[str, str] = {
     "inventories/common/": "The base of all stages, with the same layout",
     "tasks/NAME.yml": "The task NAME: `orch doc task`",
     "tasks/DIR/NAME.yml": "The task DIR:NAME",
+    "tasks/facts/NAME.sh": "A script whose lines of `KEY=VALUE`, or mapping in JSON, is the fact "
+    "`facts.NAME`: `orch doc facts`",
+    "tasks/facts/NAME.yml": "The same, with the types of its fields",
     ".orch/": "State of this machine: recorded runs, commands of the console, their index, the "
     "sandbox. Not for version control",
     "~/.ssh/config, /etc/ssh/ssh_config": "Settings of ssh, which orch reads as ssh does",

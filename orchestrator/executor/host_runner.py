@@ -40,6 +40,8 @@ from orchestrator.executor.tree_download import TreeDownload
 from orchestrator.model.command import UNKNOWN_STATE, DownloadSpec, StepCommand, UploadPayload
 from orchestrator.model.registered_result import NotRunInCheckMode, registered_result
 from orchestrator.model.step_result import Status, StepResult
+from orchestrator.planner.fact_parser import facts_error
+from orchestrator.planner.fact_sources import FACTS_RESULT, FactsPending
 from orchestrator.planner.plan import (
     ControlAction,
     PlannedStep,
@@ -283,10 +285,11 @@ class HostTaskRunner:
                     return step.resume({**self._results_so_far(step), **final}), None
                 except ResultPending as pending:
                     failed = self._run_pipeline()
-                    if failed is None and not self._is_stopped() and "facts" in pending.names:
+                    goes_on = failed is None and not self._is_stopped()
+                    if goes_on and isinstance(pending, FactsPending):
                         if self.on_replay is not None:
                             raise ReplayEndError from None
-                        self._collect_facts()
+                        self._collect_facts(pending)
                     elif NO_MORE_RESULTS in final:
                         raise
                     else:
@@ -308,12 +311,26 @@ class HostTaskRunner:
             self.recorder.finish_step(step, StepResult(Status.FAILED, reason=error_text(error)))
             return None, step
 
-    def _collect_facts(self) -> None:
-        """Collect the host's facts for the rest of the run. Raises OrchError if that fails."""
+    def _collect_facts(self, pending: FactsPending) -> None:
+        """Collect facts of the host for the rest of the run. Raises OrchError if that fails.
+
+        Those that later steps of the program name are collected with them.
+        """
         self.user = ""
         session = self.session = self._own_session()
+        known = self.host_state.results.get(FACTS_RESULT)
+        facts: dict[str, object] = dict(known) if isinstance(known, dict) else {}
+        if pending.facts <= facts.keys():
+            raise facts_error(f"{', '.join(sorted(pending.facts))}: of another host")
+        names, prefix = set(pending.facts), f"{FACTS_RESULT}."
+        program = self.state.cursor.program if self.state.cursor is not None else StepProgram()
+        for step in program.steps:
+            names |= {
+                name.removeprefix(prefix) for name in step.awaited_names if name.startswith(prefix)
+            }
         try:
-            self.host_state.results["facts"] = collect_facts(session)
+            facts |= collect_facts(session, pending.sources.query(names - facts.keys()))
+            self.host_state.results[FACTS_RESULT] = facts
         except SessionLostError as error:
             self.recorder.note_lost(error.reason)
 

@@ -5,17 +5,15 @@ A query emits no events and does not count as a step.
 
 from __future__ import annotations
 
-from functools import cache
-
 from msgspec import Struct
 
-from orchestrator.errors import OrchError
 from orchestrator.executor.step_recorder import OutputBuffer
 from orchestrator.model.command import StepCommand
 from orchestrator.model.condition import ConstantCondition
-from orchestrator.model.host import NUMERIC_FACTS, TEXT_FACTS
 from orchestrator.model.sanitize import quote_output
-from orchestrator.modules import MODULES_FOLDER
+from orchestrator.model.text_encoding import decode_bytes
+from orchestrator.planner.fact_parser import MAX_REPORT_BYTES, facts_error
+from orchestrator.planner.fact_sources import FactQuery
 from orchestrator.remote_shell import CommandResult, EndReason, ShellSession
 
 _QUERY_STEP = 1
@@ -72,39 +70,50 @@ class OutputCollector:
         self.ending = ending
 
 
-_MAX_DIGITS = 18
+class BoundedCollector(OutputCollector):
+    """Session listener that keeps all of the script's standard output, up to a limit."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """Create a collector; ``is_too_long`` if there was more."""
+        super().__init__()
+        self.stdout = bytearray()
+        self.is_too_long, self._max_bytes = False, max_bytes
+
+    def output(self, step: int, stream: str, data: bytes) -> None:
+        """Keep output of the script."""
+        if not step or stream != "stdout":
+            super().output(step, stream, data)
+        elif len(self.stdout) + len(data) > self._max_bytes:
+            self.is_too_long = True
+        else:
+            self.stdout += data
 
 
-def collect_facts(session: ShellSession) -> dict[str, str | int]:
-    """Return the host's facts, in one round trip.
+def collect_facts(session: ShellSession, query: FactQuery) -> dict[str, object]:
+    """Return the values of facts of the host, in one round trip.
 
-    Raises OrchError if the script fails, SessionLostError and ConnectError.
+    Raises OrchError if the script fails or reports what cannot be, SessionLostError and
+    ConnectError.
     """
-    query_result = run_remote_query(session, _facts_script())
-    if query_result.exit_status != 0:
-        reason = (
-            quote_output(query_result.stderr) if query_result.stderr else "its shell did not reply"
-        )
-        raise OrchError(f"the host's facts could not be collected: {reason}")
-    fact_texts = dict(
-        line.split("=", 1) for line in query_result.stdout.splitlines() if "=" in line
+    listener = BoundedCollector(MAX_REPORT_BYTES)
+    command = StepCommand(
+        _QUERY_STEP,
+        query.script,
+        timeout=_QUERY_TIMEOUT,
+        changed_condition=ConstantCondition(False),
     )
-    facts: dict[str, str | int] = {name: fact_texts.get(name, "") for name in TEXT_FACTS}
-    for name in NUMERIC_FACTS:
-        facts[name] = _parse_number(name, fact_texts.get(name, ""))
-    return facts
-
-
-def _parse_number(name: str, text: str) -> int:
-    """Return the number, or 0 if the host reported a word because it does not know it."""
-    if not (text.isascii() and text.isdigit()):
-        return 0
-    if len(text) > _MAX_DIGITS:
-        message = f"{name} is a number of {len(text)} digits"
-        raise OrchError(f"the host's facts could not be collected: {message}")
-    return int(text)
-
-
-@cache
-def _facts_script() -> str:
-    return (MODULES_FOLDER / "facts.sh").read_text("utf-8")
+    session.run_unreported(command, listener)
+    ending = listener.ending
+    stderr = listener.buffers["stderr"].captured_output().text
+    if ending is None or ending.end_reason is not EndReason.DONE:
+        reason = f"they were not reported within {_QUERY_TIMEOUT:g} s"
+        if ending is None or ending.end_reason is not EndReason.TIMED_OUT:
+            reason = "its shell did not reply"
+        raise facts_error(reason)
+    if listener.is_too_long:
+        raise facts_error(f"they are more than {MAX_REPORT_BYTES >> 20} MiB")
+    if ending.exit_status != 0:
+        raise facts_error(
+            quote_output(stderr) if stderr else f"its shell ended with status {ending.exit_status}"
+        )
+    return query.parse(decode_bytes(bytes(listener.stdout)), stderr)

@@ -32,6 +32,9 @@ MODULE_HINTS = {
     "find": "write `run: find PATH …` with `readonly: true` and `register:`",
     "ping": "write `run: 'true'`; see also `orch doctor`",
     "setup": "facts are collected when a template uses one, like {{ facts.os }}",
+    "package_facts": "write {{ facts.packages }}",
+    "service_facts": "write {{ facts.services }}",
+    "getent": "write {{ facts.users }} or {{ facts.groups }}",
     "gather_facts": "facts are collected when a template uses one, like {{ facts.os }}",
     "meta": "write `- flush_handlers`; `fail:` ends a task",
     "wait_for_connection": "write `wait: 10s`; a host whose connection broke is lost",
@@ -97,29 +100,76 @@ KEYWORD_HINTS = {
     "ansible_python_interpreter": "omit it: hosts need no Python",
 }
 
+FACTS = {
+    "all_ipv4_addresses": "facts.ipv4",
+    "all_ipv6_addresses": "facts.ipv6",
+    "architecture": "facts.arch",
+    "default_ipv4": "facts.default_route",
+    "default_ipv6": "facts.default_route6",
+    "devices": "facts.disks",
+    "distribution": "facts.distro",
+    "distribution_major_version": "facts.release.split('.')[0]",
+    "distribution_release": "facts.codename",
+    "distribution_version": "facts.release",
+    "dns": "facts.nameservers",
+    "domain": "facts.fqdn.partition('.')[2]",
+    "effective_user_id": "facts.uid",
+    "env": "facts.env",
+    "fqdn": "facts.fqdn",
+    "getent_group": "facts.groups",
+    "getent_passwd": "facts.users",
+    "hostname": "facts.hostname",
+    "interfaces": "facts.interfaces",
+    "kernel": "facts.kernel",
+    "local": "facts.local",
+    "lsb": "facts.codename",
+    "machine": "facts.arch",
+    "memtotal_mb": "facts.memory",
+    "mounts": "facts.mounts",
+    "nodename": "facts.hostname",
+    "os_family": "facts.family",
+    "packages": "facts.packages",
+    "pkg_mgr": "facts.packager",
+    "processor_cores": "facts.cpus",
+    "processor_count": "facts.cpus",
+    "processor_nproc": "facts.cpus",
+    "processor_vcpus": "facts.cpus",
+    "python": "facts.python",
+    "python_version": "facts.python.version",
+    "real_user_id": "facts.uid",
+    "selinux": "facts.selinux",
+    "service_mgr": "facts.init",
+    "services": "facts.services",
+    "swaptotal_mb": "facts.swap",
+    "system": "facts.os",
+    "uptime_seconds": "facts.uptime",
+    "user_dir": "facts.home",
+    "user_gid": "facts.users[facts.user].gid",
+    "user_id": "facts.user",
+    "user_shell": "facts.users[facts.user].shell",
+    "user_uid": "facts.uid",
+    "userspace_architecture": "facts.arch",
+    "virtualization_type": "facts.virtualization",
+}
+"""Ansible's facts without `ansible_` in front, and the expression to write instead."""
+
+_FACT_NOTES = {
+    **dict.fromkeys(("distribution", "os_family", "system"), ", which is lower case"),
+    **dict.fromkeys(("mounts", "devices", "interfaces"), ", a mapping by name"),
+    "packages": ", a mapping of names to versions",
+}
+
 VARIABLE_HINTS = {
     "inventory_hostname": "write {{ host.name }}",
     "inventory_hostname_short": "write {{ host.name.split('.')[0] }}",
     "ansible_host": "write {{ host.address }}",
-    "ansible_hostname": "write {{ facts.hostname }}",
-    "ansible_nodename": "write {{ facts.hostname }}",
-    "ansible_fqdn": "write {{ facts.hostname }}, or {{ host.name }}",
-    "ansible_distribution": "write {{ facts.distro }}, which is lower case",
-    "ansible_os_family": "write {{ facts.distro }}, or {{ facts.packager }}",
-    "ansible_distribution_version": "write {{ facts.release }}",
-    "ansible_distribution_major_version": "write {{ facts.release.split('.')[0] }}",
-    "ansible_system": "write {{ facts.os }}",
-    "ansible_architecture": "write {{ facts.arch }}",
-    "ansible_machine": "write {{ facts.arch }}",
-    "ansible_pkg_mgr": "write {{ facts.packager }}",
-    "ansible_service_mgr": "write {{ facts.init }}",
-    "ansible_processor_vcpus": "write {{ facts.cpus }}",
-    "ansible_memtotal_mb": "write {{ facts.memory }}",
+    **{
+        f"ansible_{name}": f"write {{{{ {expression} }}}}{_FACT_NOTES.get(name, '')}"
+        for name, expression in FACTS.items()
+    },
     "ansible_user": "write {{ facts.user }}",
-    "ansible_user_id": "write {{ facts.user }}",
-    "ansible_env": "{{ env }} is orch's own environment; a step reads the host's as $NAME",
     "ansible_date_time": "write {{ run.started }}",
-    "ansible_facts": "write {{ facts.NAME }}: os, arch, distro, release, …",
+    "ansible_facts": "write {{ facts.NAME }}: os, arch, distro, release, …; see `orch doc facts`",
     "ansible_check_mode": "omit it: each step decides what `--check` skips",
     "ansible_play_hosts": "write {{ roles.ROLE }}, or {{ hosts }}",
     "play_hosts": "write {{ roles.ROLE }}, or {{ hosts }}",
@@ -145,21 +195,12 @@ RESULT_FIELD_HINTS = {
     "success": "write NAME.succeeded",
 }
 
+FACTS_VARIABLE = "ansible_facts"
+
 FACT_HINTS = {
-    "os_family": "write facts.distro, or facts.packager",
-    "distribution": "write facts.distro, which is lower case",
-    "distribution_version": "write facts.release",
-    "distribution_major_version": "write facts.release.split('.')[0]",
-    "system": "write facts.os",
-    "architecture": "write facts.arch",
-    "nodename": "write facts.hostname",
-    "fqdn": "write facts.hostname",
-    "pkg_mgr": "write facts.packager",
-    "service_mgr": "write facts.init",
-    "processor_vcpus": "write facts.cpus",
-    "memtotal_mb": "write facts.memory",
-    "user_id": "write facts.user",
+    name: f"write {expression}{_FACT_NOTES.get(name, '')}" for name, expression in FACTS.items()
 }
+"""What to write instead of ``facts.NAME`` with a name of Ansible's facts."""
 
 FILE_HINTS = {
     "group_vars": "write a group's variables into roles/GROUP.yml, under `vars`",

@@ -1,4 +1,4 @@
-"""Hosts, roles, apps and stages as defined in the inventory, and the names of host facts."""
+"""Hosts, roles, apps and stages as defined in the inventory."""
 
 from __future__ import annotations
 
@@ -190,21 +190,3 @@ class Stage(Struct, frozen=True):
         return any(
             layer.encrypted is not None for host in self.hosts.values() for layer in host.layers
         )
-
-
-TEXT_FACTS: Mapping[str, str] = {
-    "os": "The kernel's name in lower case, like linux (`uname -s`)",
-    "arch": "The machine's architecture, like x86_64 (`uname -m`)",
-    "distro": "The distribution, like debian (ID in /etc/os-release)",
-    "release": "Its version, like 12 (VERSION_ID in /etc/os-release)",
-    "hostname": "The host's own name (`uname -n`)",
-    "packager": "The package manager: apt, dnf, yum, apk, zypper, pacman, brew, pkg or unknown",
-    "init": "The service manager: systemd, openrc, sysv or unknown",
-    "user": "The user who runs the steps (`id -un`)",
-}
-"""Facts that are texts, with their meanings."""
-NUMERIC_FACTS: Mapping[str, str] = {
-    "cpus": "The number of processors in use",
-    "memory": "The memory in MiB",
-}
-"""Facts that are integers, with their meanings."""

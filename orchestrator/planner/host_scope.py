@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from msgspec import Struct
 
@@ -24,6 +24,7 @@ from orchestrator.model.host import App, Host
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import CommandText, HomePath, MarkedValue, Values, merge_values
 from orchestrator.model.secret import Secret, SecretResolver
+from orchestrator.planner.fact_sources import FACTS_RESULT, FactSources, FactsPending, FactsView
 from orchestrator.planner.plan import ResultsByName
 from orchestrator.planner.project_files import ProjectFiles
 from orchestrator.planner.template_objects import (
@@ -178,6 +179,7 @@ class HostScope:
             "apps",
             "become",
             "become_user",
+            "facts",
             "project_files",
             "file_scopes",
             "objects",
@@ -204,8 +206,10 @@ class HostScope:
         app: App | None = None,
         become: bool = False,
         become_user: str | None = None,
+        facts: FactSources | None = None,
     ) -> None:
         """Create a scope of these variables; ``extra_vars`` (``-e``) override all others."""
+        self.facts = facts or FactSources()
         self.apps, self.app, self.become, self.become_user = apps, app, become, become_user
         self.project_files = project_files or ProjectFiles()
         self.secrets = secrets or SecretResolver()
@@ -262,6 +266,7 @@ class HostScope:
             app=self.app,
             become=self.become,
             become_user=self.become_user,
+            facts=self.facts,
         )
 
     def resolve(self, name: str) -> object:
@@ -270,12 +275,13 @@ class HostScope:
         Raises KeyError if the name is undefined, ResultPending if a step registers it, and
         DefinitionError.
         """
+        if name == FACTS_RESULT:
+            self.position.count_host_text()
+            return FactsView(self.facts, self._known_facts)
         if name in self.position.results:
             self.position.result_reads += 1
             self.position.host_text_reads += name not in self.position.controller_names
             return self.position.results[name]
-        if name == "facts":
-            raise ResultPending({name})  # collected before the first step that uses facts
         if name in self.position.registered:
             if not self.position.no_more_results:
                 raise ResultPending({name})
@@ -291,6 +297,11 @@ class HostScope:
                 Diagnostic(f"'{name}' is not available here: {UNAVAILABLE_NAMES[name]}")
             )
         return self.resolve_variable(name)
+
+    def _known_facts(self) -> Mapping[str, object]:
+        """Return the facts of the host that are known at this point."""
+        known = self.position.results.get(FACTS_RESULT)
+        return known if isinstance(known, Mapping) else {}
 
     def resolve_variable(self, name: str) -> object:
         """Return the value of a variable, whatever else has its name.
@@ -360,7 +371,7 @@ class HostScope:
     def _render_variable(self, name: str, value: MarkedValue) -> object:
         before = self.position.result_reads, self.secrets.stand_in_reads
         template = self.templates.value(value)
-        check_fields(template.fields)
+        check_fields(template.fields, facts=self.facts.names)
         rendered = template.render(self._scope_of_value(name, value))
         if value.masked:
             self.secrets.hide_texts(value.masked, rendered)
@@ -503,7 +514,9 @@ class HostScope:
 
     def awaited_names(self) -> frozenset[str]:
         """Return the names that earlier steps register on this and other hosts, and ``facts``."""
-        return frozenset((*self.position.registered, *self.position.awaited_hosts, "facts"))
+        facts = (f"{FACTS_RESULT}.{name}" for name in self.facts.names)
+        position = self.position
+        return frozenset((*position.registered, *position.awaited_hosts, *facts, FACTS_RESULT))
 
     def is_known(self, name: str) -> bool:
         """Return True if the name can be resolved, now or after its step has run."""
@@ -576,6 +589,11 @@ def completed_results(results: Mapping[str, ResultsByName]) -> ResultsByName:
     return {OTHER_HOSTS_RESULTS: results_by_host}
 
 
+def _fact_names(names: frozenset[str]) -> str:
+    """Return the names of facts for a message."""
+    return ", ".join(f"the fact '{name}'" for name in sorted(names))
+
+
 def hostvars_view(host: Host, scope: HostScope, position: ScopePosition) -> HostView:
     """Return the view of a host from another host's position; ``scope`` is a new scope of it."""
     index = position.results.get(HOSTVARS_INDEX, HostVarsIndex({}))
@@ -596,6 +614,14 @@ def hostvars_view(host: Host, scope: HostScope, position: ScopePosition) -> Host
         names if index.missing_is_none and other_position.no_more_results else frozenset()
     )
 
+    def fact_is_missing(names: frozenset[str]) -> NoReturn:
+        if other_results is not None:
+            message = f"{_fact_names(names)} of '{host.name}' is not known"
+            raise DefinitionError(Diagnostic(f"{message}: no earlier task used it there"))
+        awaited = {f"hosts['{host.name}'].{FACTS_RESULT}.{name}" for name in names}
+        position.awaited_hosts |= awaited
+        raise ResultPending(awaited)
+
     def resolve_on_host(name: str) -> object:
         path = f"hosts['{host.name}'].{name}"
         if path in position.via_hosts:
@@ -609,13 +635,11 @@ def hostvars_view(host: Host, scope: HostScope, position: ScopePosition) -> Host
             other_position.host_text_reads,
         )
         try:
-            return scope.resolve(name)
+            value = scope.resolve(name)
+            return value.with_missing(fact_is_missing) if isinstance(value, FactsView) else value
+        except FactsPending as pending:
+            fact_is_missing(pending.facts)
         except ResultPending as pending:
-            if other_results is not None:
-                message = (
-                    f"the facts of '{host.name}' are not known: no earlier task used them there"
-                )
-                raise DefinitionError(Diagnostic(message)) from None
             prefix = f"hosts['{host.name}']."
             awaited = {n if n.startswith("hosts[") else prefix + n for n in pending.names}
             position.awaited_hosts |= awaited

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 from msgspec import Struct, field
 
@@ -14,6 +15,7 @@ from orchestrator.model.host import App, Host, Stage
 from orchestrator.model.marked_value import HomePath, Values
 from orchestrator.model.secret import SecretResolver
 from orchestrator.planner.encrypted_layers import open_encrypted_layer
+from orchestrator.planner.fact_sources import FactSources
 from orchestrator.planner.host_scope import HostScope, hostvars_view
 from orchestrator.planner.project_files import ProjectFiles
 from orchestrator.planner.step_options import mark_home_path
@@ -26,6 +28,7 @@ from orchestrator.planner.template_objects import (
     host_view,
 )
 from orchestrator.playbook.model import CommonOptions, Task, TaskRequest
+from orchestrator.playbook.own_facts import load_own_facts
 from orchestrator.templating import ResultPending, TemplateCache
 
 ALWAYS_TAG, NEVER_TAG = "always", "never"
@@ -96,6 +99,7 @@ class ScopeFactory:
         )
         self.templates = TemplateCache()
         self._files = ProjectFiles(request.root)
+        self._facts = FactSources(load_own_facts(Path(request.root)) if request.root else {})
         self._shared_objects: dict[str, object] = {
             "stage": NamedView(request.stage.name, request.stage.desc),
             "run": request.run,
@@ -128,6 +132,7 @@ class ScopeFactory:
             app=self._app,
             become=host.connect.become,
             become_user=host.connect.become_user,
+            facts=self._facts,
         )
         others = self._request.stage.hosts
         names = MergedNames(scope.extra_vars, scope.vars)

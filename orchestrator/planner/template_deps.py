@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator import templating
 from orchestrator.errors import DefinitionError
+from orchestrator.model import ansible
 from orchestrator.planner import module_script
+from orchestrator.planner.fact_sources import FACTS_RESULT
 from orchestrator.planner.host_scope import HostScope
 from orchestrator.planner.step_conditions import StepContext
 from orchestrator.planner.task_expander import ExpandedStep, ScopedTemplate, evaluate_loop_items
@@ -135,8 +137,8 @@ class TemplateDependencies:
         """Raise DefinitionError if a name can never be resolved."""
         item_names = self.item_names()
         for template, task_scope in self._all_templates():
-            task_scope.check_names(template.names - item_names, template.mark)
             self._check_fields(template, task_scope)
+            task_scope.check_names(template.names - item_names, template.mark)
             task_scope.fetch_secrets(template.names | template.optional)
         for scoped_template in self.host_environment.values():
             with suppress(ResultPending):
@@ -187,7 +189,10 @@ class TemplateDependencies:
         own = {*task_scope.task.params, *task_scope.extra}
         position = task_scope.host.position
         uses = [use for use in template.fields if use.name not in own]
-        check_fields(uses, position.registered.keys() - position.set_names)
+        if task_scope.is_known(ansible.FACTS_VARIABLE):
+            uses = [use for use in uses if use.name != ansible.FACTS_VARIABLE]
+        results = position.registered.keys() - position.set_names
+        check_fields(uses, results, task_scope.host.facts.names)
 
     def items_awaited(self) -> frozenset[str]:
         """Return the names that a loop's items wait for, including names of other hosts."""
@@ -200,10 +205,18 @@ class TemplateDependencies:
     def names_awaited(self, context: StepContext) -> set[str]:
         """Return the names that the step needs and that are still pending."""
         names_used = {name for template, _ in self._all_templates() for name in template.names}
+        facts_used = {
+            f"{FACTS_RESULT}.{use.field}"
+            for template, _ in self._all_templates()
+            for use in template.fields
+            if use.name == FACTS_RESULT
+        }
+        if not facts_used:
+            facts_used = {FACTS_RESULT} & names_used
         awaited = {
             n for n in names_used if n in context.registered and n not in context.settled_results
         }
-        return awaited | ({"facts"} & names_used)
+        return awaited | facts_used
 
 
 def _is_pending(scope: Scope, name: str) -> bool:

@@ -8,8 +8,10 @@ from typing import Any
 
 from orchestrator.errors import DefinitionError, Diagnostic, suggest_nearest
 from orchestrator.model import ansible
-from orchestrator.model.host import NUMERIC_FACTS, TEXT_FACTS, App, Host
+from orchestrator.model.facts import FACTS
+from orchestrator.model.host import App, Host
 from orchestrator.model.marked_value import NamedObject
+from orchestrator.planner.fact_sources import fact_hint
 from orchestrator.templating.scope import FieldUse
 
 
@@ -206,7 +208,7 @@ OBJECT_FIELDS: Mapping[str, Mapping[str, str]] = {
         "release": "When the run started as 14 digits (UTC), the same for all hosts",
         "message": "The text of `-m`, or empty",
     },
-    "facts": {**TEXT_FACTS, **NUMERIC_FACTS},
+    "facts": {name: fact.help for name, fact in FACTS.items()},
     "result": RESULT_FIELDS,
 }
 """The fields of the built-in objects, with their meanings."""
@@ -221,7 +223,8 @@ OBJECT_HELP: Mapping[str, str] = {
     "task": "The task; as text, its name",
     "run": "The run; as text, its ID",
     "env": "The environment variables of orch itself, like `env.HOME`",
-    "facts": "What is known of the host; collected once per host if a template uses it",
+    "facts": "What is known of the host: see `orch doc facts`. Each is collected once per host, if "
+    "a template names it",
     "result": "The result of the step, in `changed_when`, `failed_when` and `until`; a name of "
     "`register` is such an object, too",
     "item": "The item of the loop",
@@ -231,28 +234,33 @@ OBJECT_HELP: Mapping[str, str] = {
 """The built-in objects of templates, with their meanings."""
 
 
-def check_fields(uses: Iterable[FieldUse], results: Container[str] = ()) -> None:
+def check_fields(
+    uses: Iterable[FieldUse], results: Container[str] = (), facts: Mapping[str, str] | None = None
+) -> None:
     """Raise DefinitionError with each field that its object does not have.
 
-    ``results`` are the names that steps register.
+    ``results`` are the names that steps register; ``facts`` are those of the project, too.
     """
     diagnostics = []
     for use in uses:
         # any other attribute of a host is a variable
         known = None if use.name == "host" else OBJECT_FIELDS.get(use.name)
+        if use.name == "facts" and facts is not None:
+            known = facts
         if known is None and use.name in results:
             known = RESULT_FIELDS
+        if use.name == ansible.FACTS_VARIABLE:
+            known = {}
         if known is None or use.field in known:
             continue
-        hints = (
-            ansible.RESULT_FIELD_HINTS
-            if known is RESULT_FIELDS
-            else ansible.FACT_HINTS
-            if use.name == "facts"
-            else {}
-        )
-        hint = hints.get(use.field, "").replace("NAME", use.name)
-        hint = hint or suggest_nearest(use.field, known) or f"available: {', '.join(known)}"
+        if use.name == "facts":
+            hint = fact_hint(use.field, known)
+        elif use.name == ansible.FACTS_VARIABLE:
+            hint = ansible.FACT_HINTS.get(use.field) or ansible.VARIABLE_HINTS[use.name]
+        else:
+            hints = ansible.RESULT_FIELD_HINTS if known is RESULT_FIELDS else {}
+            hint = hints.get(use.field, "").replace("NAME", use.name)
+            hint = hint or suggest_nearest(use.field, known) or f"available: {', '.join(known)}"
         diagnostics.append(Diagnostic(f"'{use.name}.{use.field}' is undefined", use.mark, hint))
     if diagnostics:
         raise DefinitionError(*diagnostics)

@@ -55,6 +55,19 @@ def adhoc_script(title: str, script: str, arguments: Sequence[str], *, readonly:
     return _task(literal, title, "exec", script, readonly=readonly)
 
 
+def facts_task(names: Sequence[str], *, as_json: bool) -> Task:
+    """Return a task that prints the facts of these names, as YAML or JSON."""
+    values = ", ".join(f"'{name}': facts.{name}" for name in names)
+    form = "to_json" if as_json else "to_nice_yaml(indent=2, sort_keys=false) | trim"
+    text = templating.compile_shell(
+        f"printf '%s\\n' {{{{ {{{values}}} | {form} }}}}", _COMMAND_LINE_MARK
+    )
+    nothing = frozenset[str]()
+    heading = templating.TextTemplate("facts", _COMMAND_LINE_MARK, nothing, nothing)
+    step = Step(RunStep(text=text, readonly=True), _COMMAND_LINE_MARK, name=heading)
+    return Task("facts", _COMMAND_LINE_MARK, "Facts from the command line", steps=(step,))
+
+
 def download_task(path: str, folder: str) -> Task:
     """Return a task that downloads a host's path into a folder of the host's name in ``folder``."""
     source, target = (

@@ -546,6 +546,23 @@ PAYLOAD: KeyTable = {
 }
 """Keys of ``payload``, of which one names the bytes."""
 
+FACT: KeyTable = {
+    "desc": FileKey("text", "One sentence about the fact", example="desc: The layout of the disks"),
+    "fields": FileKey(
+        "params",
+        "The names and types of what the script prints: str, int, float, bool, list, dict or any; "
+        "without it, any lines, as text",
+        example="fields: {count: {type: int, help: How many there are}}",
+    ),
+    "script": FileKey(
+        "text",
+        "A POSIX sh script that changes nothing and prints lines of `KEY=VALUE`, or a mapping as "
+        "JSON. A list has a line for each item; the value of a dict is JSON",
+        example="script: echo count=$(ls /srv | wc -l)",
+    ),
+}
+"""Keys of a file of ``tasks/facts/``."""
+
 ASSERT_KEYS, BLOCK_KEYS, BLOCK_STEP_KEYS = (
     frozenset(ASSERT),
     frozenset(BLOCK),

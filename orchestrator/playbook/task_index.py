@@ -1,4 +1,7 @@
-"""The index of tasks: every ``.yml`` file below ``tasks/``; a folder is a namespace."""
+"""The index of tasks: every ``.yml`` file below ``tasks/``; a folder is a namespace.
+
+The files of ``tasks/facts/`` are facts.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,9 @@ from orchestrator.yamlio.naming_rules import is_ignored, yaml_stem
 
 FOLDER_VARS = "vars"
 """Name of the file with variables for all task files of its folder, without ``.yml``."""
+
+FACTS_FOLDER = "facts"
+"""The folder below ``tasks/`` whose files are facts and not tasks."""
 
 _NAME_PART = lazy_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -51,6 +57,8 @@ def index_tasks(root: Path) -> TaskIndex:
     folder_vars: dict[Path, Path] = {}
     for folder, subfolders, names in os.walk(top):
         subfolders[:] = sorted(n for n in subfolders if not is_ignored(n))
+        if Path(folder) == top and FACTS_FOLDER in subfolders:
+            subfolders.remove(FACTS_FOLDER)
         for filename in sorted(names):
             base = yaml_stem(filename)
             if base is None or is_ignored(filename):
@@ -93,6 +101,8 @@ def _refusal_reason(name: str, parts: tuple[str, ...], modules: Mapping[str, Pat
         return "a built-in module has that name"
     if parts[-1] == FOLDER_VARS:
         return f"a file '{FOLDER_VARS}.yml' holds variables for all tasks of its folder"
+    if len(parts) > 1 and parts[0] == FACTS_FOLDER:
+        return "tasks/facts/ is the folder of facts"
     for part in parts:
         if not _NAME_PART.fullmatch(part):
             return f"'{part}' has characters other than letters, digits, '_', '-' and '.'"

@@ -113,6 +113,12 @@ class MissingValue(StrictUndefined):
         return [str(k) for k in owner] if isinstance(owner, Mapping) else []
 
     @property
+    def hint(self) -> str:
+        """Return what the object that lacks it suggests instead, or ''."""
+        suggest = getattr(type(self._undefined_obj), "hint_for", None)
+        return "" if suggest is None else str(suggest(self._undefined_obj, self.name))
+
+    @property
     def at_root(self) -> bool:
         """Return True if the scope does not know the name."""
         return not self._undefined_hint and self._undefined_obj is missing

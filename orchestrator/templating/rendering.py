@@ -20,6 +20,7 @@ from orchestrator.errors import (
     SourcePosition,
     suggest_nearest,
 )
+from orchestrator.model import ansible
 from orchestrator.model.secret_masking import SecretMasker
 from orchestrator.templating.environment import (
     MissingValue,
@@ -160,7 +161,15 @@ class CompiledTemplate(Struct, frozen=True, eq=False):
         name = what.name
         spots = [s for s in self.name_positions if s[0] == name]
         _, at, whole = min(spots, key=lambda s: abs(s[1] - near), default=(name, near, name))
-        hint = scope.hint(name) if what.at_root else suggest_nearest(name, what.siblings or [])
+        hint = scope.hint(name) if what.at_root else what.hint
+        if what.at_root and name == ansible.FACTS_VARIABLE:
+            fields = (
+                field
+                for field, _, whole in self.name_positions
+                if whole in (f"{name}.{field}", f"{name}['{field}']")
+            )
+            hint = next((ansible.FACT_HINTS[f] for f in fields if f in ansible.FACT_HINTS), hint)
+        hint = hint or ("" if what.at_root else suggest_nearest(name, what.siblings or []))
         if not hint and not what.at_root and what.siblings:
             hint = f"known: {', '.join(sorted(what.siblings)[:12])}"
         return DefinitionError(Diagnostic(f"'{whole}' is undefined", self.source.mark_at(at), hint))

@@ -123,6 +123,7 @@ class ShellMachine:
             run_view(run_id, "tester", 0.0),
             check_mode=check,
             show_diff=diff,
+            root=str(project),
         )
         events: list[RunEvent] = []
         connection = LocalConnection(shlex.join([*self.wrapper, "sh"]), self.environment)

@@ -36,8 +36,13 @@ def to_json(
     """Return the value as JSON. Letters beyond ASCII are kept unless ``ensure_ascii``."""
     _check_indent(indent)
     return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, sort_keys=sort_keys, default=text_of
+        value, ensure_ascii=ensure_ascii, indent=indent, sort_keys=sort_keys, default=_json_value
     )
+
+
+def _json_value(value: Any) -> Any:
+    """Return what stands for a value of another type than those of JSON."""
+    return dict(value.items()) if isinstance(value, Mapping) else text_of(value)
 
 
 def to_nice_json(

@@ -349,6 +349,20 @@ def test_a_name_that_only_some_hosts_or_other_tasks_have_is_a_note(shop: OrchPro
     )
 
 
+def test_an_unknown_fact_is_an_error(shop: OrchProject) -> None:
+    steps = "steps: [{run: 'echo {{ facts.app.v }} {{ facts.oss }}'}]"
+    shop.write({"tasks/f.yml": f"desc: f\n{steps}\n", "tasks/facts/app.sh": "echo v=1\n"})
+    done = shop.orch("lint")
+    assert done.code == 3
+    assert "'facts.oss' is undefined" in done.err
+    assert "did you mean 'os'?" in done.err
+    assert "facts.app" not in done.err.replace("echo {{ facts.app.v }}", "")
+    shop.write(
+        {"tasks/facts/bad.yml": "scripts: x\n", "tasks/f.yml": "desc: f\nsteps: [{run: x}]\n"}
+    )
+    assert "unknown key 'scripts' in fact 'bad'" in shop.orch("lint").err
+
+
 def test_apps_that_collide_are_an_error(shop: OrchProject) -> None:
     shop.write(
         {

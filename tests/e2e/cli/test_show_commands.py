@@ -9,6 +9,7 @@ from textwrap import dedent
 
 import pytest
 
+from orchestrator.model.facts import FACTS
 from tests.projects import OrchProject
 
 
@@ -284,14 +285,22 @@ def test_the_version_names_python_and_the_libraries_if_asked(project: OrchProjec
 
 def test_facts_are_shown_as_templates_see_them(shop: OrchProject) -> None:
     shop.write({"tasks/f.yml": "steps: [{run: 'echo {{ facts.distro }} {{ facts.cpus }}'}]"})
+    shop.write({"tasks/facts/app.sh": "echo v=1\n"})
     (step,) = shop.orch("-s", "dev", "run", "f", "-l", "a1", "--json").host_steps("a1")
     distro, cpus = step["stdout"].split()
     done = shop.orch("-s", "dev", "facts", "a1", "--json")
     assert done.code == 0
     assert list(done.host_rows) == ["a1"]
-    assert {f"distro={distro}", f"cpus={cpus}"} < set(
-        done.host_steps("a1")[0]["stdout"].split("\n")
-    )
+    shown = json.loads(done.host_steps("a1")[0]["stdout"])
+    assert (shown["distro"], shown["cpus"]) == (distro, int(cpus))
+    assert shown.keys() == {*FACTS, "app"}
+    assert shown["app"] == {"v": "1"}
+    done = shop.orch("-s", "dev", "facts", "a1", "--fact", "distro", "--fact", "app")
+    assert f"distro: {distro}\n" in done.out
+    assert "v: '1'" in done.out
+    assert "kernel" not in done.out
+    done = shop.orch("-s", "dev", "facts", "a1", "--fact", "distribution")
+    assert (done.code, "write facts.distro" in done.err) == (2, True)
     assert set(shop.orch("-s", "dev", "facts", "-l", "web", "--json").host_rows) == {"a1"}
     assert shop.orch("-s", "dev", "facts", "a1", "-l", "web").code == 2
     assert "did you mean 'a1'" in shop.orch("-s", "dev", "facts", "a11").err

@@ -218,6 +218,6 @@ def test_the_facts_of_another_host_are_known_once_an_earlier_task_named_them(
     steps = "steps:\n- run: echo {{ hosts.a1.facts.os == facts.os }}\n"
     done = run_task(two, steps)
     assert done.code == 1
-    assert "the facts of 'a1' are not known" in done.host_rows["a2"]["reason"]
+    assert "the fact 'os' of 'a1' is not known" in done.host_rows["a2"]["reason"]
     done = run_task(two, steps, files={"tasks/ask.yml": "steps: [run: 'echo {{ facts.os }}']\n"})
     assert step_outputs(done) == ["true"]

@@ -8,15 +8,11 @@ from textwrap import dedent
 import pytest
 
 from orchestrator.model import ansible
+from orchestrator.model.facts import FACTS
 from orchestrator.model.host import ConnectionOptions
-from orchestrator.modules import MODULES_FOLDER
 from orchestrator.playbook import keywords
 from orchestrator.playbook.task_index import shipped_modules
 from tests.projects import OrchProject
-
-_FACTS = set(re.findall(r"printf '(\w+)=", (MODULES_FOLDER / "facts.sh").read_text())) | {
-    *("distro", "release"),
-}
 
 
 def refused_errors(project: OrchProject, text: str) -> str:
@@ -67,7 +63,7 @@ def test_what_is_written_in_place_of_a_key_exists(word: str) -> None:
 
 @pytest.mark.parametrize("word", sorted(ansible.VARIABLE_HINTS))
 def test_what_is_written_in_place_of_a_variable_exists(word: str) -> None:
-    assert set(re.findall(r"facts\.([a-z]+)", ansible.VARIABLE_HINTS[word])) <= _FACTS
+    assert set(re.findall(r"facts\.([a-z0-9_]+)", ansible.VARIABLE_HINTS[word])) <= FACTS.keys()
     named = set(re.findall(r"\{\{ (\w+)", ansible.VARIABLE_HINTS[word]))
     assert named <= {"host", "hosts", "roles", "run", "env", "facts", "x"}
 

@@ -152,7 +152,7 @@ def test_what_only_the_value_tells_fails_its_host(machine: ShellMachine, what: s
 
 @pytest.mark.parametrize("key", ["become", "delegate_to"])
 def test_what_waits_for_a_host_says_not_who_does_it(machine: ShellMachine, key: str) -> None:
-    with pytest.raises(DefinitionError, match=f"`{key}` depends on `facts`"):
+    with pytest.raises(DefinitionError, match=f"`{key}` depends on `facts.distro`"):
         run_steps(machine, [{"run": "id", key: "{{ host.vars.named }}"}])
 
 

@@ -23,6 +23,7 @@ from orchestrator.inventory.stage_loader import load_stage
 from orchestrator.model.command import StepCommand
 from orchestrator.model.event import Crashed, RunEvent, RunFinished, StepFinished
 from orchestrator.model.step_result import HostSummary, Status
+from orchestrator.planner.fact_sources import FactSources
 from orchestrator.planner.plan_builder import build_plan
 from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.template_objects import run_view
@@ -273,11 +274,12 @@ def test_facts_that_are_no_numbers(tmp_path: Path, tool: str) -> None:
     path = f"{tools}:/usr/bin:/bin"
     connection = LocalConnection("sh", {"PATH": path, "HOME": str(tmp_path)})
     session = ShellSession(connection.open(), ready_timeout=30)
+    query = FactSources().query(["cpus"])
     try:
         if "9" in tool:
             with pytest.raises(OrchError, match=r"cpus is a number of (5000|22) digits"):
-                collect_facts(session)
+                collect_facts(session, query)
         else:
-            assert collect_facts(session)["cpus"] == 0
+            assert collect_facts(session, query)["cpus"] == 0
     finally:
         connection.close()

@@ -99,5 +99,5 @@ def test_a_rendered_value_that_cannot_be_used_is_an_error(tmp_path: Path) -> Non
     with pytest.raises(DefinitionError, match="port of host 'web1' cannot be used"):
         check_connections(tuple(stage.hosts.values()))
     facts = {"dev/hosts.ini": "web1 ansible_port='{{ facts.os }}'\n"}
-    with pytest.raises(DefinitionError, match="`port` depends on facts"):
+    with pytest.raises(DefinitionError, match=r"`port` depends on facts\.os"):
         complete(tmp_path, facts)

@@ -16,11 +16,10 @@ from orchestrator.commands.json_schema import file_schema
 from orchestrator.errors import EXIT_CODE_HELP, DiagnosticCollector, ExitCode
 from orchestrator.inventory import inventory_keys
 from orchestrator.inventory.connection_options import ConnectionOptionsReader
-from orchestrator.model import event
-from orchestrator.model.host import NUMERIC_FACTS, TEXT_FACTS, ConnectionOptions
+from orchestrator.model import ansible, event
+from orchestrator.model.host import ConnectionOptions
 from orchestrator.model.step_result import Status
 from orchestrator.model.text_encoding import dump_json
-from orchestrator.modules import MODULES_FOLDER
 from orchestrator.output.json_lines import event_to_json
 from orchestrator.planner import template_objects
 from orchestrator.playbook import keywords
@@ -101,8 +100,6 @@ def test_objects_and_their_fields_are_those_that_exist() -> None:
     ]:
         known = {field.removeprefix("_") for field in view.__struct_fields__}
         assert template_objects.OBJECT_FIELDS[name].keys() == known
-    printed = re.findall(r"printf '(\w+)=|\\n(\w+)=%s", (MODULES_FOLDER / "facts.sh").read_text())
-    assert {a or b for a, b in printed} == {*TEXT_FACTS, *NUMERIC_FACTS}
 
 
 def test_every_status_exit_code_and_event_is_described() -> None:
@@ -201,3 +198,10 @@ def test_reserved_names_are_keys_that_make_up_a_step_an_item_or_a_file() -> None
         *("run", "download", "set", "fail", "assert", "wait", "block", "rescue", "always"),
         *("commit", "steps", "tasks", "probe", "flush_handlers", "call"),
     } == playbook.keywords.RESERVED_NAMES
+
+
+def test_the_page_for_users_of_ansible_has_all_facts() -> None:
+    page = Path(__file__).parents[3] / "docs" / "start" / "from-ansible.md"
+    rows = re.findall(r"^\| (`[^|]*`) \| `(facts[^|]*)` \|$", page.read_text(), re.MULTILINE)
+    found = {name: what for names, what in rows for name in re.findall(r"`(\w+)`", names)}
+    assert found == ansible.FACTS

@@ -73,7 +73,6 @@ def test_the_session_shares_what_it_declares() -> None:
     [
         ("lock", "lock holder run app within token force"),
         ("doctor", "tools more method"),
-        ("facts", ""),
     ],
 )
 def test_other_scripts_share_what_they_declare(name: str, params: str) -> None:
@@ -84,6 +83,18 @@ def test_other_scripts_share_what_they_declare(name: str, params: str) -> None:
         ).find_violations()
         == []
     )
+
+
+FACTS = MODULES_FOLDER / "facts"
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in FACTS.glob("*.sh") if path.stem != "common")
+)
+def test_the_scripts_of_facts_share_what_they_declare(name: str) -> None:
+    common, text = ((FACTS / f"{each}.sh").read_text() for each in ("common", name))
+    script = ShellScript(f"{name}.sh", f"{common}{text}", "f_")
+    assert SharedShell(script).find_violations() == []
 
 
 KEEPS = """\

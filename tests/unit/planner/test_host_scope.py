@@ -195,7 +195,7 @@ def test_hosts_that_read_each_other_are_an_error_with_the_circle(plans: PlanProj
 
 def test_facts_are_awaited_only_by_the_steps_that_use_them(plans: PlanProject) -> None:
     steps = plans.steps("- run: x\n- run: echo {{ facts.os }}\n")
-    assert [step.awaited_names for step in steps] == [(), ("facts",)]
+    assert [step.awaited_names for step in steps] == [(), ("facts.os",)]
     assert resumed_command(steps[1], facts={"os": "a b"}).text == "echo 'a b'"
 
 

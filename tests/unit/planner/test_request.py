@@ -141,7 +141,9 @@ def test_a_lock_path_that_needs_facts_is_an_error_at_the_variable(blog: PlanProj
     )
     blog.write_task("steps: [run: echo]\n")
     problem = blog.only_diagnostic("t", apps=("blog",), limit="web1")
-    assert problem.message == ("'deploy_to' determines the app's lock path, but depends on facts")
+    assert problem.message == (
+        "'deploy_to' determines the app's lock path, but depends on facts.os"
+    )
     assert str(problem.mark) == "inventories/dev/apps/blog.yml:2:19"
 
 
@@ -169,7 +171,7 @@ def test_templates_see_the_run_the_stage_the_roles_and_the_app(blog: PlanProject
         ("app.lok", "did you mean 'lock'?"),
         ("skipped.stdot", "did you mean 'stdout'?"),
         ("r.stdot", "did you mean 'stdout'?"),
-        ("facts.fqdn", "write facts.hostname"),
+        ("facts.nodename", "write facts.hostname"),
     ],
 )
 def test_a_field_that_an_object_does_not_have_is_an_error(

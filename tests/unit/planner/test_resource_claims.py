@@ -98,5 +98,5 @@ def test_a_claim_that_needs_facts_is_an_error_of_the_selected_app(apps: PlanProj
     claiming = "roles: [web]\nclaims: {paths: ['/srv/{{ facts.os }}']}\n"
     write_apps(apps, claiming, app("/srv/a"))
     problem = apps.only_diagnostic("t", apps=("one",), limit="web1")
-    assert problem.message == "the claims of app 'one' need facts"
+    assert problem.message == "the claims of app 'one' need facts.os"
     assert apps.plan("t", apps=("two",), limit="web1")

@@ -32,7 +32,7 @@ from tests.unit.planner.plan_project import PlanProject, output, resumed_command
         ("assert: a.stdout == b.stdout", ("a", "b")),
         ("{run: 'echo {{ item }}', loop: a.stdout.split()}", ("a",)),
         ("run: echo {{ made }}", ("a",)),
-        ("run: echo {{ facts.os }} {{ a.stdout }}", ("a", "facts")),
+        ("run: echo {{ facts.os }} {{ a.stdout }}", ("a", "facts.os")),
     ],
 )
 def test_a_step_waits_for_the_results_that_it_uses(
@@ -168,4 +168,4 @@ def test_facts_of_another_host_are_known_only_if_a_task_used_them_there(
     )
     (app_plan,) = plans.plan("a", "b").app_plans
     step = app_plan.planned_tasks[1].hosts[0].steps[0]
-    assert step.awaited_names == ("hosts['db1'].facts",)
+    assert step.awaited_names == ("hosts['db1'].facts.os",)
