@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from orchestrator.errors import (
     DefinitionError,
     Diagnostic,
@@ -21,7 +23,7 @@ from orchestrator.playbook.model import CommonOptions, TaskRequest
 from orchestrator.yamlio.local_files import is_directory
 from orchestrator.yamlio.naming_rules import RESERVED_NAMES, variable_name_error
 from orchestrator.yamlio.schema import SchemaReader
-from orchestrator.yamlio.yaml_loader import load_yaml
+from orchestrator.yamlio.yaml_loader import load_yaml, parse_yaml
 
 COMMAND_LINE = SourcePosition("<command line>")
 
@@ -65,10 +67,10 @@ def upload_arguments(src: str, dest: str) -> dict[str, str]:
 
 
 def parse_extra_variables(items: Sequence[str]) -> Values:
-    """Return the variables of ``-e key=value`` and ``-e @FILE``; later ones override earlier ones.
+    """Return the variables of ``-e key=value``, ``-e @FILE`` and ``-e '{"key": "value"}'``.
 
-    The text of ``key=value`` is never a template; a file is read like any other YAML file. Raises
-    UsageError or DefinitionError.
+    Later ones override earlier ones. Text of the command line is never a template; a file is read
+    like any other YAML file. Raises UsageError or DefinitionError.
     """
     found: dict[str, MarkedValue] = {}
     diagnostics = DiagnosticCollector()
@@ -79,6 +81,11 @@ def parse_extra_variables(items: Sequence[str]) -> Values:
                 load_yaml(path, str(path), secrets=True), str(path)
             )
             values: dict[str, MarkedValue] = {str(key): value for key, value in fields.items()}
+        elif item.lstrip().startswith("{"):
+            fields = SchemaReader(diagnostics).variables(
+                _literal(parse_yaml(item, COMMAND_LINE.path)), "-e"
+            )
+            values = {str(key): value for key, value in fields.items()}
         else:
             values = dict([_parse_assignment(item)])
         for name, value in values.items():
@@ -86,6 +93,16 @@ def parse_extra_variables(items: Sequence[str]) -> Values:
     if diagnostics.diagnostics:
         raise DefinitionError(*diagnostics.diagnostics)
     return found
+
+
+def _literal(value: MarkedValue) -> MarkedValue:
+    """Return the value with no text in it taken for a template."""
+    data = value.data
+    if isinstance(data, dict):
+        data = {key: _literal(inner) for key, inner in data.items()}
+    elif isinstance(data, list):
+        data = [_literal(inner) for inner in data]
+    return replace(value, data=data, literal=True)
 
 
 def _parse_assignment(item: str) -> tuple[str, MarkedValue]:

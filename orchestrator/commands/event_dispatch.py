@@ -153,7 +153,9 @@ class EventMasker:
             case StepFinished():
                 before, outcome = event.outcome, self._mask_result(event.outcome)
                 has_secret = (
-                    outcome.stdout is not before.stdout or outcome.stderr is not before.stderr
+                    event.has_secret
+                    or outcome.stdout is not before.stdout
+                    or outcome.stderr is not before.stderr
                 )
                 return replace(event, name=text(event.name), outcome=outcome, has_secret=has_secret)
             case HostFinished():

@@ -15,6 +15,7 @@ from orchestrator.executor.app_locks import AppLocks, LockOwner, lock_users
 from orchestrator.executor.batch_failures import BatchFailures
 from orchestrator.executor.cancel import CancelToken
 from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
+from orchestrator.executor.host_limits import HostLimits
 from orchestrator.executor.host_runner import HostTaskRunner
 from orchestrator.executor.host_state import HostState, HostTaskState, results_of_all_hosts
 from orchestrator.executor.parallel import report_failure, run_for_each, run_guarded
@@ -267,7 +268,8 @@ class AppRunner:
                 return f"{first}, which was to run '{planned_task.task}' once, {states[first]}"
             return ""
         if len(counted) > allowed and not self.options.keep_going:
-            first = next(name for name in states if name in counted)
+            stopped = str(Status.STOPPED)
+            first = min((n for n in states if n in counted), key=lambda n: states[n] == stopped)
             return f"{first} {states[first].replace('_', ' ')}"
         self._roll_back(counted, "")
         return ""
@@ -432,6 +434,7 @@ class AppRunner:
         separate_states = {
             name: HostState(self.connections.hosts[name], self.app_plan.app) for name in programs
         }
+        limits = HostLimits(self.connections.for_rollback().cancel)
         other_results = results_of_all_hosts(self.host_states)
         for name, host_state in separate_states.items():
             if name in self.host_states:
@@ -444,7 +447,9 @@ class AppRunner:
 
         def run_program(name: str) -> None:
             host_state = separate_states[name]
-            task = HostTaskRunner(connections, host_state, title, self.emit, number=rollback_of)
+            task = HostTaskRunner(
+                connections, host_state, title, self.emit, number=rollback_of, limits=limits
+            )
             run_guarded(
                 lambda: task.run(programs[name]),
                 host_state,
@@ -486,8 +491,11 @@ class AppRunner:
         is_done = bool(done) and all(host.host in done for host in hosts)
         if not is_done:
             self.emit(replace(started, number=number + 1, total=total))
+        limits = HostLimits(self.connections.cancel, stops_at_error=planned_task.stops_at_error)
         run_for_each(
-            self.pool, lambda host: self._run_task_on_host(number, planned_task, host), hosts
+            self.pool,
+            lambda host: self._run_task_on_host(number, planned_task, host, limits),
+            hosts,
         )
         self._share_delegated_skips(hosts)
         if planned_task.once:
@@ -538,7 +546,7 @@ class AppRunner:
                 source_state.share_with(host_state)
 
     def _run_task_on_host(
-        self, number: int, planned_task: PlannedTask, host_plan: HostPlan
+        self, number: int, planned_task: PlannedTask, host_plan: HostPlan, limits: HostLimits
     ) -> None:
         host_state = self.host_states[host_plan.host]
         if host_state.is_stopped:
@@ -553,7 +561,7 @@ class AppRunner:
         progress = self.progress.of_host(self.app_plan.app, number + 1, host_plan.host)
 
         def run_steps() -> None:
-            self._run_steps(number, planned_task, host_plan)
+            self._run_steps(number, planned_task, host_plan, limits)
 
         run_guarded(
             run_steps,
@@ -562,6 +570,8 @@ class AppRunner:
             self.emit,
             lambda error: self.preflight_check.note_failure(host_state, error),
         )
+        if host_state.is_stopped:
+            limits.note_failure(host_plan.host)
         if host_state.status is None:
             host_state.raise_status(Status.SKIPPED)
         if progress is None or not progress.is_complete:
@@ -573,7 +583,9 @@ class AppRunner:
         ):
             self.connections.release(host_plan.host)
 
-    def _run_steps(self, number: int, planned_task: PlannedTask, host_plan: HostPlan) -> None:
+    def _run_steps(
+        self, number: int, planned_task: PlannedTask, host_plan: HostPlan, limits: HostLimits
+    ) -> None:
         """Run the task on one host. Raises ConnectError and SessionLostError."""
         host_state = self.host_states[host_plan.host]
         progress = self.progress.of_host(self.app_plan.app, number + 1, host_plan.host)
@@ -584,6 +596,7 @@ class AppRunner:
             self.emit,
             number=number + 1,
             progress=progress,
+            limits=limits,
         )
         if progress is None or not progress.is_complete:
             self.connections.connect(host_plan.host)

@@ -24,6 +24,7 @@ from orchestrator.executor.download import (
     download_file,
     is_folder,
 )
+from orchestrator.executor.host_limits import HeldSlots, HostLimits
 from orchestrator.executor.host_state import HostState, HostTaskState, StepCursor
 from orchestrator.executor.progress import (
     LOST_BEFORE,
@@ -79,18 +80,21 @@ class HostTaskRunner:
         number: int = 0,
         progress: EarlierHost | None = None,
         on_replay: ReplayObserver | None = None,
+        limits: HostLimits | None = None,
     ) -> None:
         """Create a runner without a session; the first pipeline opens one.
 
         ``number`` is the task's number among those of its app. ``progress`` is what the task has
         done on the host before the run was resumed; it is not done again. With ``on_replay``,
         nothing else is done: it is called with each of these steps and what it would do now, and
-        the runner raises ReplayEndError at the first other one.
+        the runner raises ReplayEndError at the first other one. ``limits`` are shared by the
+        hosts of the task.
         """
         self.connections, self.host_state = connections, host_state
         self.session: ShellSession | None = None
         self.state = HostTaskState(host_state, task, number)
         self.progress, self.on_replay = progress or EarlierHost(), on_replay
+        self.limits = limits or HostLimits(connections.cancel)
         self.recorder = StepRecorder(self.state, emit)
         self.cancel = connections.cancel
         self.known_steps: dict[int, KnownStepState] = {}
@@ -122,6 +126,9 @@ class HostTaskRunner:
             self.host_state.seconds += time.monotonic() - began
         if self.cancel.is_cancelled and not self.host_state.is_stopped:
             self.host_state.raise_status(Status.CANCELLED, "interrupted")
+        elif self.limits.first_failed and not self.host_state.is_stopped:
+            reason = f"stopped in '{self.state.task}', because {self.limits.first_failed} failed"
+            self.host_state.raise_status(Status.STOPPED, reason)
         return succeeded and not self._is_stopped()
 
     def _close_and_fail(self, reason: str) -> None:
@@ -130,9 +137,16 @@ class HostTaskRunner:
         self.recorder.fail_running_step(reason)
 
     def _is_stopped(self) -> bool:
-        return self.state.is_stopped or self.cancel.is_cancelled
+        return self.state.is_stopped or self.cancel.is_cancelled or bool(self.limits.first_failed)
 
     def _run_program(self, program: StepProgram) -> bool:
+        held = HeldSlots(self.limits)
+        try:
+            return self._run_steps(program, held)
+        finally:
+            held.release()
+
+    def _run_steps(self, program: StepProgram, held: HeldSlots) -> bool:
         cursor, recorder = StepCursor(program), self.recorder
         outer_cursor, self.state.cursor = self.state.cursor, cursor
         step = cursor.first_step()
@@ -145,7 +159,10 @@ class HostTaskRunner:
                 if step is None:
                     break
                 continue
-            failed = self._handle_step(step)
+            failed = self._take_slots(step, program, held)
+            if self._is_stopped():
+                break
+            failed = failed or self._handle_step(step)
             if failed is None and cursor.has_pending_at(step.number + 1):
                 failed = self._run_pipeline()
             step = cursor.next_step(step) if failed is None else cursor.step_after_failure(failed)
@@ -155,6 +172,21 @@ class HostTaskRunner:
             recorder.register_groups(program, program.steps[-1].number + 1)
         self.state.cursor = outer_cursor
         return not cursor.has_failed
+
+    def _take_slots(
+        self, step: PlannedStep, program: StepProgram, held: HeldSlots
+    ) -> PlannedStep | None:
+        """Wait until few enough other hosts run what the step belongs to, if that is limited.
+
+        What is queued runs before, with what it holds. Return the step of it that failed, or None.
+        """
+        wanted = [each for each in program.throttles if each.start <= step.number < each.end]
+        if wanted == held.throttles or step.skip or self.on_replay is not None:
+            return None
+        failed = self._run_pipeline()
+        if failed is None and not self._is_stopped():
+            held.change(wanted)
+        return failed
 
     def _handle_step(self, step: PlannedStep) -> PlannedStep | None:
         """Queue the step, or run it now if it cannot be queued.
@@ -208,7 +240,7 @@ class HostTaskRunner:
                 return failed
             self.user = step.user
         self.recorder.queue(step, action)
-        return self._run_pipeline() if step.flush_after else None
+        return self._run_pipeline() if step.flush_after or self.limits.stops_at_error else None
 
     def _end_replay(self) -> None:
         """Raise ReplayEndError if nothing is to be run."""
@@ -367,8 +399,9 @@ class HostTaskRunner:
             self.cancel.sleep(action.seconds)
             self.recorder.finish_step(step, StepResult(Status.OK, seconds=action.seconds))
             return None
-        self.recorder.finish_step(step, StepResult(Status.FAILED, reason=action.message))
-        return step
+        failure = StepResult(Status.FAILED, reason=action.message)
+        self.recorder.finish_step(step, failure, ignore=action.ignore_failure)
+        return None if action.ignore_failure else step
 
     def _run_loop(self, step: PlannedStep, program: StepProgram) -> PlannedStep | None:
         failed = self._run_pipeline()

@@ -148,6 +148,8 @@ class StepRecorder:
         """Handle a step's output; step 0 is output of the shell itself."""
         if number and self._running_step is not None:
             self._output_buffers[stream].add(data)
+        if number and self._sent[number][0].hide_result is not None:
+            return
         task = self.state.task if number else ""
         host, app = self.state.host_state.host.name, self.state.host_state.app
         self._emit(
@@ -264,6 +266,9 @@ class StepRecorder:
             if not ignore:
                 self.state.failed_step = step
         self._register_result(step, outcome)
+        has_secret = step.hide_result is not None
+        if has_secret:
+            outcome = self._hidden_result(step, outcome)
         self.state.host_state.count_step(step, outcome)
         if outcome.status in _SKIPPED_BY_CHECK_STATUSES and not step.readonly:
             effects = self.state.effects.get(step.number, ANY_EFFECTS)
@@ -288,7 +293,29 @@ class StepRecorder:
                 loop=step.loop,
                 number=self.state.number,
                 register=self._name_of_result(step),
+                has_secret=has_secret,
             )
+        )
+
+    def _hidden_result(self, step: PlannedStep, outcome: StepResult) -> StepResult:
+        """Return the result without what it shows of a secret; what is registered is masked."""
+        name = self._name_of_result(step)
+        if name and step.hide_result is not None:
+            for text in (outcome.stdout.text, outcome.stderr.text):
+                step.hide_result(name, text)
+        label = f"‹{name or 'secret'}›".encode()
+        reason = outcome.reason
+        if outcome.status is Status.FAILED and outcome.exit_status is not None:
+            reason = f"exit status {outcome.exit_status}"
+        elif outcome.status is Status.FAILED or outcome.changes:
+            reason = "its output is secret" if reason else ""
+        return replace(
+            outcome,
+            stdout=outcome.stdout if outcome.stdout.is_empty else CapturedOutput(label),
+            stderr=outcome.stderr if outcome.stderr.is_empty else CapturedOutput(label),
+            reason=reason,
+            changes=(),
+            diff="",
         )
 
     def _name_of_result(self, step: PlannedStep) -> str:

@@ -52,6 +52,11 @@ class CapturedOutput(Struct, frozen=True):
     dropped: int = 0
 
     @property
+    def is_empty(self) -> bool:
+        """Return True if nothing was written."""
+        return not (self.head or self.tail or self.dropped)
+
+    @property
     def text(self) -> str:
         """Return the captured output without trailing newlines; dropped bytes are missing.
 

@@ -61,6 +61,7 @@ def _task_json(planned_task: PlannedTask, mask: MaskFunction) -> dict[str, Any]:
         "pause": planned_task.gate.pause if planned_task.gate else 0.0,
         "confirm": planned_task.gate is not None and planned_task.gate.confirm,
         "on_batch_failure": "continue" if planned_task.batch_scope else "stop",
+        "any_errors": "stop" if planned_task.stops_at_error else "finish",
         "once": planned_task.once,
         "any": planned_task.any_host,
         "max_failures": planned_task.max_failures.limit if planned_task.max_failures else None,
@@ -90,6 +91,10 @@ def _program_json(program: StepProgram, mask: MaskFunction) -> dict[str, Any]:
                 "forgives": region.has_rescue,
             }
             for region in program.try_blocks
+        ],
+        "throttles": [
+            {"limit": each.limit, "steps": list(range(each.start, each.end))}
+            for each in program.throttles
         ],
         "gathers": [
             {
@@ -122,6 +127,7 @@ def _step_json(step: PlannedStep, mask: MaskFunction) -> dict[str, Any]:
         "delegate_to": step.delegate_to,
         "become": step.user,
         "pause": step.pause,
+        "hides_output": step.hide_result is not None,
         "again": _retry_json(step.retry, mask) if step.retry else None,
         "judged_here": step.evaluate_result is not None,
         "ruling": _control_json(step.control_action, mask) if step.control_action else None,

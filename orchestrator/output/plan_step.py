@@ -39,6 +39,7 @@ def step_group_key(step: PlannedStep) -> tuple[object, ...]:
             step.user,
             step.evaluate_result is None,
             step.pause,
+            step.hide_result is None,
         ),
         again and (again.condition_text, again.retries, again.delay),
         step.control_action and repr(step.control_action),
@@ -158,5 +159,7 @@ def _context_lines(step: PlannedStep) -> Iterator[str]:
         yield "its failure is ignored"
     if step.evaluate_result is not None:
         yield "failed and changed are evaluated on this machine"
+    if step.hide_result is not None:
+        yield "its output is secret"
     if step.register:
         yield f"its result is `{step.register}`"

@@ -48,6 +48,11 @@ def step_notes(program: StepProgram) -> Mapping[int, tuple[str, ...]]:
         add(number, f"always: runs even if {_any_of_text(others)} fails")
     for number, others in loop.items():
         add(number, f"runs even if {_any_of_text(others)} fails")
+    for limited in program.throttles:
+        limited_steps = range(limited.start, limited.end)
+        which = f"steps {number_ranges(limited_steps)}" if len(limited_steps) > 1 else "this step"
+        hosts = "one host runs" if limited.limit == 1 else f"{limited.limit} hosts run"
+        add(limited.start, f"at most {hosts} {which} at the same time")
     for gather in program.result_groups:
         if numbers := [n for _, start, end in gather.parts for n in range(start, end)]:
             what = "step" if len(numbers) == 1 else "steps"
@@ -229,6 +234,8 @@ def _task_notes(planned_task: PlannedTask) -> Iterator[str]:
         yield "a failed batch does not stop the next one"
     if planned_task.once:
         yield "once, on the first of these that is reachable" if planned_task.any_host else "once"
+    if planned_task.stops_at_error:
+        yield "a failure stops the other hosts"
     if planned_task.max_failures is not None:
         most = planned_task.max_failures.limit
         over = " in all batches" if planned_task.batch else ""

@@ -249,7 +249,10 @@ class HostProgramPlanner:
                 is_reregistered = is_optional and group.name in self.plan_state.registered
                 self.plan_state.register(group.name, () if is_reregistered else numbers)
         return StepProgram(
-            tuple(planned), tuple(step_list.try_blocks), tuple(step_list.result_groups)
+            tuple(planned),
+            tuple(step_list.try_blocks),
+            tuple(step_list.result_groups),
+            tuple(step_list.throttles),
         )
 
     def plan_step(

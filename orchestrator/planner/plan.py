@@ -49,6 +49,8 @@ class PlannedStep(Struct, frozen=True):
     - ``loop`` is the number of the first step of the loop of which it is an item, if the items are
       known before the run; else 0.
     - ``command_position`` is the position of its command if the step only names a variable.
+    - ``hide_result`` adds a text of its output to the secrets, under the name of its result; None
+      if its output is not secret.
     - ``is_open_loop``: it stands for a loop whose items are not known before the run.
     - ``pause``: the seconds that pass before it, between two items of a loop.
     - ``is_download``: its result is known only after the controller has compared, and read, a file
@@ -81,13 +83,15 @@ class PlannedStep(Struct, frozen=True):
     loop: int = 0
     is_open_loop: bool = False
     pause: float = 0.0
+    hide_result: Callable[[str, str], None] | None = None
 
 
 class ControlAction(Struct, frozen=True):
     """An action of the controller instead of a host.
 
     ``kind`` is set (``values``; ``from_controller``: independent of host output), wait
-    (``seconds``), assert or fail (``ok``: the condition is true; ``message``: the error if not).
+    (``seconds``), assert or fail (``ok``: the condition is true; ``message``: the error if not;
+    ``ignore_failure``: it is ignored).
     """
 
     kind: str
@@ -96,6 +100,7 @@ class ControlAction(Struct, frozen=True):
     seconds: float = 0.0
     values: Mapping[str, Any] = field(default_factory=dict)
     from_controller: bool = False
+    ignore_failure: bool = False
 
 
 class RetryPlan(Struct, frozen=True):
@@ -138,12 +143,25 @@ class ResultGroup(Struct, frozen=True):
     is_loop: bool = False
 
 
+class ThrottledSteps(Struct, frozen=True):
+    """The steps numbered ``start`` to ``end`` (exclusive): at most ``limit`` hosts run them.
+
+    ``origin`` is where the limit is written; it is equal on every host.
+    """
+
+    start: int
+    end: int
+    origin: str
+    limit: int
+
+
 class StepProgram(Struct, frozen=True):
-    """Steps in order, with the blocks and result groups over their numbers."""
+    """Steps in order, with the blocks, result groups and throttles over their numbers."""
 
     steps: tuple[PlannedStep, ...] = ()
     try_blocks: tuple[TryBlock, ...] = ()
     result_groups: tuple[ResultGroup, ...] = ()
+    throttles: tuple[ThrottledSteps, ...] = ()
 
 
 class ResultOverride(Struct, frozen=True):
@@ -216,6 +234,7 @@ class PlannedTask(Struct, frozen=True):
     belongs to, if any. ``is_commit``: it has no steps, and what ran before is not rolled back any
     more; ``commit_scope`` restricts that to a batch. ``gate``: it begins a batch after another.
     ``batch_scope``: if it fails, only its batch ends; None means that the app run does.
+    ``stops_at_error``: a failure stops the other hosts after the step that each of them runs.
     """
 
     task: str
@@ -231,6 +250,7 @@ class PlannedTask(Struct, frozen=True):
     commit_scope: CommitScope | None = None
     gate: BatchGate | None = None
     batch_scope: BatchScope | None = None
+    stops_at_error: bool = False
 
     @property
     def changes(self) -> bool:

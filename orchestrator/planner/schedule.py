@@ -57,7 +57,7 @@ class ScheduleContext(Struct, frozen=True):
     ``batch_hosts``: the hosts of the current batch, and those that the batched item does not
     select, because a hook may; None outside of batches. ``is_first_batch`` is also True outside of
     batches. ``commit_scope``: what a commit applies to, inside a batch. ``batch_scope``: the batch,
-    if its failure does not stop the next batches.
+    if its failure does not stop the next batches. ``stops_at_error``: see PlannedTask.
     """
 
     parents: tuple[str, ...] = ()
@@ -70,6 +70,7 @@ class ScheduleContext(Struct, frozen=True):
     hooked_to: str = ""
     commit_scope: CommitScope | None = None
     batch_scope: BatchScope | None = None
+    stops_at_error: bool = False
 
 
 class TaskScheduler:
@@ -220,6 +221,7 @@ class TaskScheduler:
                     self._failure_limits, item.max_failures.hosts_of(len(selected))
                 ),
             )
+        flow = replace(flow, stops_at_error=flow.stops_at_error or item.stops_at_error)
         if item.once:
             inner_parts = self._once_hosts(item, inner, inner_parts, selected)
             flow = replace(flow, once=True, any_host=item.any_host, batch_hosts=None)
@@ -382,6 +384,7 @@ class TaskScheduler:
                     max_failures=flow.max_failures,
                     hooked_to=flow.hooked_to,
                     batch_scope=flow.batch_scope,
+                    stops_at_error=flow.stops_at_error,
                 )
             )
 

@@ -10,6 +10,7 @@ from orchestrator.model.marked_value import HomePath, MarkedValue
 from orchestrator.model.text_encoding import encode_text, repr_text
 from orchestrator.planner.task_expander import ScopedTemplate
 from orchestrator.templating import Scope
+from orchestrator.yamlio.naming_rules import ENVIRONMENT_NAME
 from orchestrator.yamlio.schema import SchemaReader
 
 if TYPE_CHECKING:
@@ -65,14 +66,26 @@ def environment_variables(
     outer: Mapping[str, ScopedTemplate], inner: Iterable[tuple[str, ScopedTemplate]]
 ) -> dict[str, str]:
     """Return the environment; inner variables override outer ones, and null removes a variable."""
-    found: dict[str, str] = {}
-    for name, scoped_template in (dict(outer) | dict(inner)).items():
+    found: dict[str, str | None] = {}
+    for name, scoped_template in (*outer.items(), *inner):
         value = scoped_template.template.render(scoped_template.task_scope)
-        if value is not None:
-            found[name] = to_plain_text(
-                value, f"environment variable '{name}'", scoped_template.template.mark
-            )
-    return found
+        mark = scoped_template.template.mark
+        for key, each in ({name: value} if name else _environment_mapping(value, mark)).items():
+            label = f"environment variable '{key}'"
+            found[key] = None if each is None else to_plain_text(each, label, mark)
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def _environment_mapping(value: object, mark: SourcePosition) -> Mapping[str, object]:
+    """Return the variables of `environment: "{{ x }}"`. Raises DefinitionError."""
+    if not isinstance(value, Mapping):
+        message = f"environment must be a mapping, found {repr_text(value)}"
+        raise DefinitionError(Diagnostic(message, mark))
+    for name in value:
+        if not isinstance(name, str) or not ENVIRONMENT_NAME.fullmatch(name):
+            message = f"{repr_text(name)} cannot name an environment variable"
+            raise DefinitionError(Diagnostic(message, mark))
+    return value
 
 
 def to_plain_text(value: object, label: str, mark: SourcePosition) -> str:

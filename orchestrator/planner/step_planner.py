@@ -221,6 +221,7 @@ class StepPlanner:
             loop=self.expanded.loop,
             is_open_loop=self.expanded.is_open_loop,
             pause=self._pause(skip_reason),
+            hide_result=self.task_scope.secrets.masker.add_secret if inherited.secret else None,
         )
 
     def _pause(self, skip_reason: str) -> float:
@@ -342,6 +343,9 @@ class StepPlanner:
 
     def _control_action(self, control: ControlStep) -> ControlAction:
         action = evaluate_control_step(control, self.task_scope)
+        if not action.ok:
+            ignored = all_true((self.step.ignore_errors,), self.task_scope)
+            action = replace(action, ignore_failure=ignored)
         return replace(action, seconds=0.0) if self.request.check_mode else action
 
     def _module_command(self, module: ModuleSpec, when: Condition) -> StepCommand:

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
 from orchestrator.model.host import Host
 from orchestrator.model.marked_value import MarkedKey, Values
 from orchestrator.model.text_encoding import repr_text
-from orchestrator.planner.plan import ResultGroup, ResultsByName, TryBlock
+from orchestrator.planner.plan import ResultGroup, ResultsByName, ThrottledSteps, TryBlock
 from orchestrator.planner.task_scope import TaskScope
 from orchestrator.playbook import MAX_STEPS
 from orchestrator.playbook.model import (
@@ -58,6 +58,7 @@ class InheritedOptions(Struct, frozen=True):
     delegate: ScopedTemplate | None = None
     become: ScopedTemplate | None = None
     diff: bool = True
+    secret: bool = False
     local: bool = False
     title_path: tuple[str, ...] = ()
     exclude_reason: str = ""
@@ -110,6 +111,7 @@ class InheritedOptions(Struct, frozen=True):
             if modifiers.become
             else self.become,
             diff=self.diff if modifiers.diff is None else modifiers.diff,
+            secret=self.secret or modifiers.secret,
         )
 
 
@@ -154,17 +156,28 @@ class TaskHandler(Struct, frozen=True):
 
 
 class StepList(Struct):
-    """Steps in order, the blocks over them, and the result groups that several of them register."""
+    """Steps in order, the blocks over them, and the result groups that several of them register.
+
+    ``throttles`` are the steps that only some hosts run at the same time.
+    """
 
     steps: list[ExpandedStep]
     try_blocks: list[TryBlock]
     result_groups: list[ResultGroup]
+    throttles: list[ThrottledSteps] = field(default_factory=list)
 
     def extend(self, other: StepList) -> None:
         """Append another list."""
         self.steps += other.steps
         self.try_blocks += other.try_blocks
         self.result_groups += other.result_groups
+        self.throttles += other.throttles
+
+    def limit_hosts(self, mark: SourcePosition, limit: int) -> None:
+        """Let only so many hosts run these steps at the same time; 0 is no limit."""
+        if limit and self.steps:
+            start, end = self.steps[0].number, self.steps[-1].number + 1
+            self.throttles.append(ThrottledSteps(start, end, str(mark), limit))
 
     def pause_before(self, seconds: float) -> None:
         """Put a pause in front of the first step, if there is one that this host runs."""
@@ -214,7 +227,9 @@ class TaskExpander:
     ) -> StepList:
         """Return the steps of the task; its handlers and rollback are stored for later."""
         self._keep_for_later(task, task_scope, inherited)
-        return self.expand_steps(task.steps or (), task_scope, inherited)
+        row = self.expand_steps(task.steps or (), task_scope, inherited)
+        row.limit_hosts(task.mark, task.throttle)
+        return row
 
     def _keep_for_later(
         self, task: Task, task_scope: TaskScope, inherited: InheritedOptions
@@ -257,6 +272,7 @@ class TaskExpander:
             if name:
                 self.registered = {**self.registered, name: ()}
                 self.settled_results = {k: v for k, v in self.settled_results.items() if k != name}
+        row.limit_hosts(step.mark, step.throttle)
         if goes_on and row.steps:
             row.try_blocks.append(
                 TryBlock(

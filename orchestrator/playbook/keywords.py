@@ -15,7 +15,8 @@ INHERITED: KeyTable = {
     ),
     "environment": FileKey(
         "environment",
-        "Environment variables of the commands; merged with those of outer levels",
+        "Environment variables of the commands; merged with those of outer levels. A template of a "
+        "whole mapping is possible, too",
         example="environment: {RAILS_ENV: production}",
     ),
     "chdir": FileKey(
@@ -46,6 +47,12 @@ INHERITED: KeyTable = {
         "Whether `--diff` shows the contents of files that change here",
         "true",
         "diff: false",
+    ),
+    "secret": FileKey(
+        "boolean",
+        "Hide the output of the steps everywhere; what they `register` is a secret",
+        "false",
+        "secret: true",
     ),
 }
 """Keys that a task, playbook, item, step or block passes on to everything inside it."""
@@ -184,6 +191,12 @@ RULES: KeyTable = {
 
 TASK: KeyTable = {
     "desc": FileKey("text", "What the task does, in one line", example="desc: Show the kernel"),
+    "throttle": FileKey(
+        "integer",
+        "The number of hosts that run this at the same time at most; the others wait",
+        "all hosts",
+        "throttle: 1",
+    ),
     "roles": FileKey(
         "names", "The roles whose hosts run the task", "all hosts", "roles: [web, api]"
     ),
@@ -350,6 +363,12 @@ STEP: KeyTable = {
         "Run the step on that host instead, with this host's values, one at a time there",
         example="delegate_to: balancer1",
     ),
+    "throttle": FileKey(
+        "integer",
+        "The number of hosts that run this at the same time at most; the others wait",
+        "all hosts",
+        "throttle: 1",
+    ),
     "local": FileKey(
         "boolean",
         "Run the step on this machine instead, in the project's folder",
@@ -377,7 +396,8 @@ BLOCK: KeyTable = {
 BLOCK_STEP: KeyTable = {
     **BLOCK,
     **{
-        key: STEP[key] for key in ("name", "ignore_errors", "local", "vars", "loop", "loop_control")
+        key: STEP[key]
+        for key in ("name", "ignore_errors", "local", "throttle", "vars", "loop", "loop_control")
     },
     **INHERITED,
 }
@@ -497,6 +517,14 @@ ITEM: KeyTable = {
         "stop",
         "on_batch_failure: continue",
         choices=("stop", "continue"),
+    ),
+    "any_errors": FileKey(
+        "text",
+        "If a host fails, let the others finish the item, or stop each of them after the step that "
+        "it runs; then every step is sent on its own",
+        "finish",
+        "any_errors: stop",
+        choices=("finish", "stop"),
     ),
     "max_failures": FileKey(
         "host count",

@@ -86,7 +86,8 @@ class CommonOptions(Struct, frozen=True):
 
     Every ``when`` must hold. ``environment`` and ``tags`` are merged, inner over outer. Of
     ``chdir``, ``timeout`` (seconds), ``become`` (a user, or true for root) and ``diff`` (whether
-    contents are shown) the innermost value counts.
+    contents are shown) the innermost value counts. ``secret`` hides output, and inner values cannot
+    undo that. A variable of the environment without a name is a template of a whole mapping.
     """
 
     when: tuple[ConditionExpr, ...] = ()
@@ -96,6 +97,7 @@ class CommonOptions(Struct, frozen=True):
     tags: tuple[str, ...] = ()
     become: ValueTemplate | None = None
     diff: bool | None = None
+    secret: bool = False
 
 
 class RunStep(Struct, frozen=True):
@@ -268,7 +270,8 @@ class Step(Struct, frozen=True):
     """One step of a task.
 
     Conditions are None if the step does not set them. ``local``: the step runs on this machine.
-    ``vars`` are variables of the step and of everything in it.
+    ``vars`` are variables of the step and of everything in it. ``throttle`` is the number of hosts
+    that run it at the same time at most, 0 for no limit.
     """
 
     action: RunStep | TaskCall | StepBlock | ControlStep | ModuleSpec | DownloadStep
@@ -285,6 +288,7 @@ class Step(Struct, frozen=True):
     delegate_to: ValueTemplate | None = None
     local: bool = False
     vars: Values = field(default_factory=dict)
+    throttle: int = 0
 
     def nested_steps(self) -> Iterator[Step]:
         """Yield the step itself and, for a block, all steps in it."""
@@ -313,6 +317,7 @@ class PlaybookItem(Struct, frozen=True):
     ``max_failures`` is the number of hosts that may fail in the item before the run stops. Between
     batches, ``pause`` waits this many seconds and ``confirm`` asks the user; ``order`` is the order
     of the hosts: inventory, reversed or shuffle. ``on_batch_failure`` is stop or continue.
+    ``stops_at_error``: a failure stops the other hosts after the step that each of them runs.
     """
 
     action: TaskCall | Task | None
@@ -327,6 +332,7 @@ class PlaybookItem(Struct, frozen=True):
     confirm: bool = False
     order: str = "inventory"
     on_batch_failure: str = "stop"
+    stops_at_error: bool = False
 
 
 class Task(Struct, frozen=True):
@@ -336,7 +342,7 @@ class Task(Struct, frozen=True):
     host. ``before``, ``after`` and ``failed`` are the names of the tasks that this task hooks into;
     the hook applies to ``apps``, or to every app if that is empty. ``rules`` are constraints on its
     params. ``topics`` are the names that handlers listen to, beside their own. ``vars`` have those
-    of the ``vars_files`` and of the folder, once the task is loaded.
+    of the ``vars_files`` and of the folder, once the task is loaded. ``throttle`` is as in Step.
     """
 
     name: str
@@ -351,6 +357,7 @@ class Task(Struct, frozen=True):
     handlers: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     topics: Mapping[str, tuple[MarkedKey, ...]] = field(default_factory=dict)
     vars_files: tuple[MarkedKey, ...] = ()
+    throttle: int = 0
     rollback: tuple[Step, ...] = ()
     before: tuple[MarkedKey, ...] = ()
     after: tuple[MarkedKey, ...] = ()

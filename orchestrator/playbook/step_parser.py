@@ -106,8 +106,9 @@ class StepParser:
         """Report options that do not apply to steps which no host executes."""
         if name in keywords.CONTROL_KEYS:
             refused = keywords.CONDITION_KEYS | keywords.RETRY_KEYS
-            refused |= {"delegate_to", "notify", "timeout", "ignore_errors", "loop"}
-            refused |= {"become", "local"}
+            refused |= {"delegate_to", "notify", "timeout", "loop", "become", "local"}
+            refused |= {"diff", "secret", "throttle"}
+            refused |= set() if name in ("assert", "fail") else {"ignore_errors"}
             if name == "flush_handlers":
                 refused |= keywords.STEP_KEYS - {"name"}
             for key in fields.keys() & refused:

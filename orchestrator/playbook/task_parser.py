@@ -104,6 +104,7 @@ class TaskParser:
             apps=self.parse_names(fields, "apps", "apps"),
             example=self.read.text(fields.get("example"), "example") or "",
             rules=self.parse_rules(fields, params),
+            throttle=self.compile.throttle_of(fields),
             vars_files=self.parse_names(fields, "vars_files", "vars_files"),
         )
         self.check_step_names(task)
@@ -293,7 +294,11 @@ class TaskParser:
         if "batch" in fields and not sizes:
             self.problems.add("`batch` is empty", fields["batch"].mark, "like [1, 25%, 100%]")
         shares = [self.parse_host_count(size, "batch", least=1) for size in sizes]
-        most = fields.get("max_failures")
+        most, errors = fields.get("max_failures"), fields.get("any_errors")
+        at_error = self.read.choice(errors, "any_errors", keywords.ITEM["any_errors"].choices)
+        if errors is not None and at_error == "stop" and most is not None:
+            message = "`any_errors: stop` and `max_failures` exclude each other"
+            self.problems.add(message, errors.mark, "drop one")
         return replace(
             item,
             once=once,
@@ -310,6 +315,7 @@ class TaskParser:
                 keywords.ITEM["on_batch_failure"].choices,
             )
             or "stop",
+            stops_at_error=at_error == "stop",
         )
 
     def parse_host_count(self, value: MarkedValue, what: str, least: int = 0) -> HostCount:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from orchestrator import templating
 from orchestrator.errors import DefinitionError, DiagnosticCollector, SourcePosition
-from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values
 from orchestrator.playbook.keywords import BECOME_HINT, LOOP_CONTROL
 from orchestrator.playbook.model import (
@@ -24,15 +23,13 @@ from orchestrator.playbook.model import (
     StepLoop,
     TaskCall,
 )
-from orchestrator.yamlio.naming_rules import variable_name_error
+from orchestrator.yamlio.naming_rules import ENVIRONMENT_NAME, variable_name_error
 from orchestrator.yamlio.schema import SchemaReader
 
 if TYPE_CHECKING:
     from orchestrator.templating import ShellTemplate, ValueTemplate
 
 T = TypeVar("T")
-
-_ENVIRONMENT_NAME = lazy_regex(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class TemplateCompiler:
@@ -69,8 +66,13 @@ class TemplateCompiler:
             notify=self.read.string_list(fields.get("notify"), "notify") or (),
             delegate_to=self.compile_optional(fields.get("delegate_to")),
             local=self.runs_locally(fields),
+            throttle=self.throttle_of(fields),
             vars=cast(Values, self.read.variables(fields.get("vars"), "vars of a step")),
         )
+
+    def throttle_of(self, fields: Mapping[str, MarkedValue]) -> int:
+        """Return how many hosts may run a step or task at the same time, 0 for no limit."""
+        return self.read.integer(fields.get("throttle"), "throttle", 1, 1_000_000) or 0
 
     def runs_locally(self, fields: Mapping[str, MarkedValue]) -> bool:
         """Return True if the step runs on this machine."""
@@ -152,6 +154,7 @@ class TemplateCompiler:
             tags=tuple(map(str, self.read.string_list(fields.get("tags"), "tags") or ())),
             become=self.compile_become(fields.get("become")),
             diff=self.read.boolean(fields.get("diff"), "diff"),
+            secret=self.read.boolean(fields.get("secret"), "secret") or False,
         )
 
     def compile_become(self, value: MarkedValue | None) -> ValueTemplate | None:
@@ -166,10 +169,12 @@ class TemplateCompiler:
         return self.compile_optional(value)
 
     def compile_environment(self, value: MarkedValue | None) -> dict[MarkedKey, ValueTemplate]:
-        """Return environment variables, each as a template."""
+        """Return environment variables, each as a template; the key of a whole mapping is ''."""
+        if value is not None and isinstance(value.data, str) and "{{" in value.data:
+            return {MarkedKey("", value.mark): self.compile_value(value)}
         fields = self.read.mapping(value, "environment")
         for key in fields:
-            if not _ENVIRONMENT_NAME.fullmatch(key):
+            if not ENVIRONMENT_NAME.fullmatch(key):
                 self.problems.add(f"'{key}' cannot name an environment variable", key.mark)
         return {key: self.compile_value(item) for key, item in fields.items()}
 

@@ -36,7 +36,8 @@ VALUE_KINDS: Mapping[str, JsonSchema] = {
     "names": _NAME_LIST,
     "variables": {"type": ["object", "null"]},
     "environment": {
-        "type": ["object", "null"],
+        "type": ["object", "null", "string"],
+        "pattern": r"\{\{",
         "additionalProperties": {"type": ["string", "number", "boolean"]},
         "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
     },
@@ -106,7 +107,7 @@ VALUE_KIND_HELP: Mapping[str, str] = {
     "condition": "An expression without braces, or a list of them that must all hold",
     "names": "A name, or a list of names",
     "variables": "A mapping of names to values",
-    "environment": "A mapping of names to texts",
+    "environment": "A mapping of names to texts; in task files also a template of one",
     "defaults": "A mapping of modules to mappings of params",
     "steps": "A list of steps",
     "items": "A list of items of a playbook",

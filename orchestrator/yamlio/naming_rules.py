@@ -21,6 +21,8 @@ _IGNORED_SUFFIXES = (
     *(".md", ".retry", ".tmp", ".pyc"),
 )
 _DPKG_BACKUP = lazy_regex(r"\.dpkg-[a-z]+$")
+ENVIRONMENT_NAME = lazy_regex(r"[A-Za-z_][A-Za-z0-9_]*")
+
 _VARIABLE = lazy_regex(r"[A-Za-z_][A-Za-z0-9_]*")
 _JINJA_WORDS = frozenset(
     ("and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None")

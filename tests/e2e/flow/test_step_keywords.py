@@ -112,3 +112,104 @@ def test_contents_of_a_step_without_diff_are_not_shown(one: OrchProject) -> None
         shown, hidden = run_task(one, task, *args).host_steps("a1")
         assert "+shown" in shown["diff"]
         assert "diff" not in hidden
+
+
+SECRET = """
+    steps:
+    - run: "cat ~/token ~/more; cat ~/token >&2"
+      readonly: true
+      secret: true
+      register: token
+    - run: echo {{ token.stdout.splitlines()[0] }} {{ token.stderr | upper }}
+    - copy: {path: ~/copy, content: "{{ token.stdout }}\\n"}
+      secret: true
+    - {run: "cat ~/copy; false", secret: true, loop: [1], register: each}
+"""
+
+
+def test_a_secret_step_shows_nothing_and_registers_a_secret(one: OrchProject) -> None:
+    home = one.root / ".orch/sandbox/dev/a1"
+    run_task(one, "steps: [{run: 'true'}]")
+    (home / "token").write_text("tok-4711")
+    (home / "more").write_text("\nline-0815")
+    for args in (["--check", "--diff"], ["--diff"]):
+        done = run_task(one, SECRET, *args)
+        files = [path for path in (one.root / ".orch/runs").rglob("*") if path.is_file()]
+        log = b"".join(path.read_bytes() for path in files)
+        shown = (done.out + done.err).encode() + log
+        assert not [text for text in (b"4711", b"0815") if text in shown]
+    assert done.code == 1
+    first, second, third, last = done.host_steps("a1")
+    assert (first["stdout"], first["stderr"]) == ("‹token›", "‹token›")
+    assert second["stdout"] == "‹token› ‹token›"
+    assert third["status"] == "changed"
+    assert (last["stdout"], last["reason"]) == ("‹each›", "exit status 1")
+    assert (home / "copy").read_text() == "tok-4711\nline-0815\n"
+
+
+THROTTLE = """
+    vars: {one: "ROOT/one", two: "ROOT/two", then: "{{ host.name == bad | default('') }}"}
+    steps:
+    - run: mkdir {{ one }} && sleep 0.05 && rmdir {{ one }}
+      throttle: 1
+    - block:
+      - run: mkdir {{ two }}
+      - run: rmdir {{ two }}; test {{ then }} = false
+      throttle: 1
+"""
+
+
+def test_throttle_lets_one_host_after_the_other_run_a_step_or_block(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1", "a2", "a3")
+    task = THROTTLE.replace("ROOT", str(project.root))
+    done = run_task(project, task, "--check")
+    assert (done.code, done.host_steps("a2")[1]["status"]) == (0, "would_run")
+    done = run_task(project, task)
+    assert (done.code, [len(done.host_steps(h)) for h in ("a1", "a2", "a3")]) == (0, [3, 3, 3])
+    done = run_task(project, task, "-e", "bad=a2")
+    statuses = {host: row["status"] for host, row in done.host_rows.items()}
+    assert statuses == {"a1": "changed", "a2": "failed", "a3": "changed"}
+
+
+ANY_ERRORS = """
+    vars: {flag: "ROOT/failed"}
+    tasks:
+    - steps:
+      - run: until [ -e {{ flag }} ]; do sleep 0.02; done; sleep 0.3
+        when: host.name == 'a1'
+      - run: touch {{ flag }}; test {{ bad | default('no') }} = no
+        when: host.name == 'a2'
+      - run: echo late
+      any_errors: stop
+      name: part
+"""
+
+
+def test_any_errors_stop_ends_the_other_hosts_after_their_step(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1", "a2")
+    task = ANY_ERRORS.replace("ROOT", str(project.root))
+    done = run_task(project, task, "--check")
+    assert (done.code, len(done.host_steps("a1"))) == (0, 3)
+    done = run_task(project, task, "-e", "bad=yes")
+    assert [s["name"] for s in done.host_steps("a1")][1:] == []
+    assert done.host_rows["a1"]["status"] == "stopped"
+    assert done.host_rows["a1"]["reason"] == "stopped in 'part', because a2 failed"
+    assert done.host_rows["a2"]["status"] == "failed"
+    assert len(run_task(project, task).host_steps("a1")) == 3
+
+
+def test_environment_mappings_json_variables_and_ignored_asserts(one: OrchProject) -> None:
+    task = """
+        steps:
+        - run: echo "$A $B"
+          environment: "{{ envs }}"
+          readonly: true
+        - {assert: 1 > 2, ignore_errors: true, register: r}
+        - {fail: no, when: r.succeeded}
+    """
+    envs = '{"envs": {"A": "{{ x }}", "B": 2}}'
+    for args in ([], ["--check"]):
+        done = run_task(one, task, "-e", envs, *args)
+        assert (done.code, step_results(done)[0]) == (0, ("ok", "{{ x }} 2"))
+    done = one.orch("-s", "dev", "run", "t", "-e", '{"envs": {"a-b": 1}}')
+    assert (done.code, "'a-b' cannot name an environment variable" in done.err) == (3, True)
