@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -11,9 +12,14 @@ from orchestrator.cli import stdio
 from orchestrator.commands.signals import IdleSignalHandler
 from orchestrator.errors import ExitCode
 
+# The objects of a run live until its end and have few cycles. Collecting every 700 objects, the
+# default, nearly doubles the CPU time of loading 10,000 hosts; in a short run it hardly matters.
+_GC_THRESHOLD = 50_000
+
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run ``orch`` and exit."""
+    gc.set_threshold(_GC_THRESHOLD)  # before the imports, which allocate most in a short run
     stdio.make_std_streams_safe()
     unattended = IdleSignalHandler()
     try:

@@ -619,6 +619,7 @@ ENVIRONMENT_HELP: Mapping[str, str] = {
     "SHELL": "The shell of `ProxyCommand` and `Match exec` of ssh_config",
     "XDG_STATE_HOME": "The folder of logs if there is no project, or its folder cannot be written; "
     "by default `~/.local/state`",
+    "XDG_CACHE_HOME": "The folder of caches, for compiled templates; by default `~/.cache`",
     "NO_COLOR": "If it is not empty: no colors and no live display (https://no-color.org)",
     "CI": "If it is set and not 0 or false: no live display",
     "GITHUB_ACTIONS": "If it is true: `run` shows its tasks as groups, annotates failures and "
@@ -652,6 +653,7 @@ FILES_HELP: Mapping[str, str] = {
     "sandbox. Not for version control",
     "~/.ssh/config, /etc/ssh/ssh_config": "Settings of ssh, which orch reads as ssh does",
     "~/.ssh/known_hosts": "Host keys",
+    "~/.cache/orch/": "Compiled templates of tasks and modules. It can be removed at any time",
 }
 """The files that orch reads and writes."""
 

@@ -40,6 +40,7 @@ class ProjectFiles:
         """Create an empty cache for a project."""
         self.folder = root
         self._root = Path(root)
+        self._cache = templating.CompileCache(templating.cache_folder())
         self._templates: dict[Path, TextTemplate] = {}
         self._contents: dict[Path, bytes | UploadPayload] = {}
         self._trees: dict[tuple[Path, tuple[str, ...], bool], file_tree.FileTree] = {}
@@ -71,8 +72,9 @@ class ProjectFiles:
                 hint = "`copy` takes any bytes"
                 raise DefinitionError(Diagnostic(message, mark, hint)) from None
             self._templates[path] = templating.compile_text(
-                text, SourcePosition(display_path(path), 1, 1)
+                text, SourcePosition(display_path(path), 1, 1), self._cache
             )
+            self._cache.save()
         return self._templates[path]
 
     def contents(self, path: Path, mark: SourcePosition) -> bytes | UploadPayload:

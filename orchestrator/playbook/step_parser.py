@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from orchestrator import templating
 from orchestrator.errors import DiagnosticCollector, SourcePosition
@@ -24,6 +24,9 @@ from orchestrator.playbook.model import (
 from orchestrator.playbook.template_compiler import TemplateCompiler
 from orchestrator.yamlio.schema import SchemaReader, describe_value
 
+if TYPE_CHECKING:
+    from orchestrator.templating import CompileCache
+
 FieldMap: TypeAlias = dict[str, MarkedValue]
 StepAction: TypeAlias = RunStep | TaskCall | StepBlock | ControlStep | DownloadStep
 
@@ -37,10 +40,10 @@ _KNOWN_SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh"})
 class StepParser:
     """A parser of lists of steps; errors go to ``problems`` and are not raised."""
 
-    def __init__(self, problems: DiagnosticCollector) -> None:
+    def __init__(self, problems: DiagnosticCollector, cache: CompileCache | None = None) -> None:
         self.problems = problems
         self.read = SchemaReader(problems)
-        self.compile = TemplateCompiler(problems)
+        self.compile = TemplateCompiler(problems, cache)
 
     def parse_steps(self, value: MarkedValue | None, what: str) -> tuple[Step, ...]:
         """Return the steps in order; invalid ones are left out."""

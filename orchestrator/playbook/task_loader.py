@@ -12,6 +12,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
+from orchestrator import templating
 from orchestrator.errors import (
     DefinitionError,
     Diagnostic,
@@ -117,7 +118,8 @@ def load_tasks(root: Path, names: Iterable[str] | None) -> LoadedTasks:
     problems.diagnostics.extend(
         problem for _, problem in found.refused if names is None or _is_hook(problem)
     )
-    reader, by_name = TaskParser(problems), dict[str, Task]()
+    cache = templating.CompileCache(templating.cache_folder())
+    reader, by_name = TaskParser(problems, cache), dict[str, Task]()
     vars_reader = VarsFileReader(root, found.folder_vars, problems)
     broken: set[str] = set()
     while pending_names:
@@ -143,6 +145,7 @@ def load_tasks(root: Path, names: Iterable[str] | None) -> LoadedTasks:
     if not problems.diagnostics:
         check_call_cycles(by_name, problems)
     problems.raise_any()
+    cache.save()
     return LoadedTasks(found, by_name)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec.structs import replace
 
@@ -27,6 +27,9 @@ from orchestrator.playbook.module_parser import ModuleParser
 from orchestrator.playbook.step_parser import FieldMap, StepParser
 from orchestrator.yamlio.schema import SchemaReader
 
+if TYPE_CHECKING:
+    from orchestrator.templating import CompileCache
+
 _PATH_TYPES = ("path", "subpath", "list")
 _HOST_COUNT = lazy_regex(r"([0-9]{1,6})(%)?")
 
@@ -40,10 +43,10 @@ _LIST_HINT = (
 class TaskParser:
     """A parser of task files; errors go to ``problems`` and are not raised."""
 
-    def __init__(self, problems: DiagnosticCollector) -> None:
+    def __init__(self, problems: DiagnosticCollector, cache: CompileCache | None = None) -> None:
         self.problems = problems
         self.read = SchemaReader(problems)
-        self.steps = StepParser(problems)
+        self.steps = StepParser(problems, cache)
         self.compile = self.steps.compile
 
     def parse_task(self, name: str, value: MarkedValue) -> Task:

@@ -27,16 +27,19 @@ from orchestrator.yamlio.naming_rules import ENVIRONMENT_NAME, variable_name_err
 from orchestrator.yamlio.schema import SchemaReader
 
 if TYPE_CHECKING:
-    from orchestrator.templating import ShellTemplate, ValueTemplate
+    from orchestrator.templating import CompileCache, ShellTemplate, ValueTemplate
 
 T = TypeVar("T")
 
 
 class TemplateCompiler:
-    """A compiler of values to templates; errors go to ``problems``."""
+    """A compiler of values to templates; errors go to ``problems``.
 
-    def __init__(self, problems: DiagnosticCollector) -> None:
-        self.problems = problems
+    ``cache``: compiled templates of earlier runs, or None.
+    """
+
+    def __init__(self, problems: DiagnosticCollector, cache: CompileCache | None = None) -> None:
+        self.problems, self.cache = problems, cache
         self.read = SchemaReader(problems)
 
     def build_step(
@@ -216,7 +219,7 @@ class TemplateCompiler:
     def compile_value(self, value: MarkedValue) -> ValueTemplate:
         """Compile a value; after reporting an error, return the template of None."""
         try:
-            return templating.compile_value(value)
+            return templating.compile_value(value, self.cache)
         except DefinitionError as error:
             self.problems.diagnostics.extend(error.diagnostics)
             return templating.compile_value(MarkedValue(None, value.mark))
@@ -226,7 +229,7 @@ class TemplateCompiler:
         if not commands:
             return self.compile_value(value)
         try:
-            return templating.compile_command(value)
+            return templating.compile_command(value, self.cache)
         except DefinitionError as error:
             self.problems.diagnostics.extend(error.diagnostics)
             return templating.compile_command(MarkedValue(None, value.mark))
@@ -248,10 +251,12 @@ class TemplateCompiler:
         return isinstance(value.data, str) and bool(value.data.strip())
 
     def _compile_or_report(
-        self, compile_: Callable[[str, SourcePosition], T], value: MarkedValue
+        self,
+        compile_: Callable[[str, SourcePosition, CompileCache | None], T],
+        value: MarkedValue,
     ) -> T | None:
         try:
-            return compile_(str(value.data), value.mark)
+            return compile_(str(value.data), value.mark, self.cache)
         except DefinitionError as error:
             self.problems.diagnostics.extend(error.diagnostics)
             return None

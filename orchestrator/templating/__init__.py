@@ -13,6 +13,7 @@ from orchestrator.templating.scope import ResultPending, Scope
 if TYPE_CHECKING:
     from orchestrator.templating.cache import TemplateCache
     from orchestrator.templating.command_template import CommandTemplate, compile_command
+    from orchestrator.templating.compile_cache import CompileCache, cache_folder
     from orchestrator.templating.expressions import Expression, compile_expression
     from orchestrator.templating.partial_check import check_known, names_in_any_case
     from orchestrator.templating.remote_conditions import compile_condition
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CommandTemplate",
+    "CompileCache",
     "Expression",
     "ExpressionUse",
     "ResultPending",
@@ -38,6 +40,7 @@ __all__ = [
     "TemplateCache",
     "TextTemplate",
     "ValueTemplate",
+    "cache_folder",
     "check_known",
     "compile_command",
     "compile_condition",
@@ -50,12 +53,14 @@ __all__ = [
 
 _MODULE_OF_NAME = {
     "CommandTemplate": "command_template",
+    "CompileCache": "compile_cache",
     "Expression": "expressions",
     "ExpressionUse": "shell.shell_template",
     "ShellTemplate": "shell.shell_template",
     "TemplateCache": "cache",
     "TextTemplate": "text_templates",
     "ValueTemplate": "text_templates",
+    "cache_folder": "compile_cache",
     "check_known": "partial_check",
     "compile_command": "command_template",
     "compile_condition": "remote_conditions",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from jinja2 import nodes
 from msgspec import Struct
@@ -16,6 +17,9 @@ from orchestrator.templating.scope import Scope
 from orchestrator.templating.shell.shell_template import ExpressionUse, ShellTemplate, compile_shell
 from orchestrator.templating.template_parser import TemplateSource, parse_template
 from orchestrator.templating.text_templates import ValueTemplate, compile_value, single_expression
+
+if TYPE_CHECKING:
+    from orchestrator.templating.compile_cache import CompileCache
 
 _FILTERS = ("raw", "words")
 
@@ -110,18 +114,20 @@ _HINT = (
 )
 
 
-def compile_command(value: MarkedValue) -> CommandTemplate:
+def compile_command(value: MarkedValue, cache: CompileCache | None = None) -> CommandTemplate:
     """Compile a command. Raises ``DefinitionError`` if it is invalid."""
     data, mark = value.data, value.mark
     if isinstance(data, str) and not value.literal:
         whole = "{{" in data and _is_single_expression(data, mark)
-        return CommandTemplate(mark, compile_value(value) if whole else compile_shell(data, mark))
+        return CommandTemplate(
+            mark, compile_value(value, cache) if whole else compile_shell(data, mark, cache)
+        )
     if data is None:
         return CommandTemplate(mark, compile_value(value))
     if isinstance(data, str | Secret):
         return CommandTemplate(mark, _literal_template(value))
     if isinstance(data, list):
-        items = tuple(compile_command(item) for item in data)
+        items = tuple(compile_command(item, cache) for item in data)
         return CommandTemplate(mark, _combine_items(items, mark), items)
     raise DefinitionError(Diagnostic("must be a command", mark, "write its text"))
 

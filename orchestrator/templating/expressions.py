@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import nodes
 from msgspec import Struct, field
 
 from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
 from orchestrator.templating.environment import TemplateEnvironment, template_environment
-from orchestrator.templating.free_names import find_free_names
-from orchestrator.templating.rendering import CompiledTemplate, FieldAccess
+from orchestrator.templating.rendering import CompiledTemplate, FieldAccess, restore_program
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.taint import secrets_of
 from orchestrator.templating.template_parser import ParsedTemplate, TemplateSource, parse_expression
 from orchestrator.templating.text_templates import compile_native, render_native
+
+if TYPE_CHECKING:
+    from orchestrator.templating.compile_cache import CompileCache
 
 # Text that is true to Jinja and false to a person.
 _FALSE_WORDS = frozenset({"false", "no", "off", "n", "f", "0", "none", "null"})
 
 
 class Expression(Struct, frozen=True, eq=False):
-    """A compiled expression. ``node`` is its tree, for further analysis."""
+    """A compiled expression."""
 
     source: str
     mark: SourcePosition
     names: frozenset[str]
     optional: frozenset[str]
-    node: nodes.Expr
     _program: CompiledTemplate
+    _is_path: bool
+    _tree: list[nodes.Expr] = field(default_factory=list)
     _parts: dict[int, CompiledTemplate] = field(default_factory=dict)
+
+    @property
+    def node(self) -> nodes.Expr:
+        """Return the tree, for further analysis."""
+        if not self._tree:
+            parsed = parse_expression(self._program.source, _environment())
+            self._tree.append(_expression_of(parsed))
+        return self._tree[0]
 
     @property
     def fields(self) -> tuple[FieldAccess, ...]:
@@ -48,7 +59,7 @@ class Expression(Struct, frozen=True, eq=False):
 
     def value(self, scope: Scope) -> Any:
         """Return the native value. Raises ``DefinitionError`` and exceptions of ``scope``."""
-        if _is_path(self.node):
+        if self._is_path:
             return render_native(self._program, scope)
         return _evaluate_decision(self._program, scope)
 
@@ -58,7 +69,8 @@ class Expression(Struct, frozen=True, eq=False):
         Text such as ``no``, ``false`` or ``0`` would count as true, so it is an error. Any other
         text that is not empty is true, so that ``when: before.stdout`` works.
         """
-        return self.is_truthy(_evaluate_decision(self._program, scope), self.node, scope)
+        value = _evaluate_decision(self._program, scope)
+        return self.is_truthy(value, self.node, scope) if isinstance(value, str) else bool(value)
 
     def value_of_part(self, node: nodes.Expr, scope: Scope) -> Any:
         """Return the value of a sub-expression."""
@@ -88,23 +100,47 @@ class Expression(Struct, frozen=True, eq=False):
         )
 
 
-def compile_expression(text: str, mark: SourcePosition) -> Expression:
+def compile_expression(
+    text: str, mark: SourcePosition, cache: CompileCache | None = None
+) -> Expression:
     """Compile a bare expression. Raises ``DefinitionError``."""
     source = TemplateSource(text, mark)
     if not text.strip():
         raise DefinitionError(Diagnostic("an empty expression", mark))
     env = _environment()
+    kept = cache.find("expression", text, mark) if cache else None
+    if kept is not None:
+        is_path, plain = kept
+        return _expression(restore_program(plain, source, env), is_path)
     parsed = parse_expression(source, env)
     for found in parsed.tree.find_all(nodes.Filter):
         if found.name in ("raw", "words"):
             raise source.error_at(f"`{found.name}` is for commands only", found.lineno - 1)
+    node = _expression_of(parsed)
+    kept_node, is_path = deepcopy(node), _is_path(node)
+    program = compile_native(parsed, env, node)
+    if cache:
+        cache.add("expression", text, mark, (is_path, program.to_plain()))
+    return _expression(program, is_path, kept_node)
+
+
+def _expression_of(parsed: ParsedTemplate) -> nodes.Expr:
     (output,) = parsed.tree.body
     assert isinstance(output, nodes.Output)
-    node = deepcopy(output.nodes[0])
-    names = find_free_names(parsed.tree)
-    program = compile_native(parsed, env, output.nodes[0])
+    return output.nodes[0]
+
+
+def _expression(
+    program: CompiledTemplate, is_path: bool, node: nodes.Expr | None = None
+) -> Expression:
     return Expression(
-        text, mark, names=names.required, optional=names.optional, node=node, _program=program
+        program.source.text,
+        program.source.mark,
+        names=program.names.required,
+        optional=program.names.optional,
+        _program=program,
+        _is_path=is_path,
+        _tree=[] if node is None else [node],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any
 
 from jinja2 import nodes
@@ -12,6 +12,7 @@ from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
 from jinja2.runtime import Context
 from jinja2.utils import missing
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from orchestrator.errors import (
     DefinitionError,
@@ -122,6 +123,11 @@ class CompiledTemplate(Struct, frozen=True, eq=False):
     template: Template
     names: FreeNames
     name_positions: tuple[tuple[str, int, str], ...]
+    code: CodeType
+
+    def to_plain(self) -> tuple[Any, ...]:
+        """Return what ``restore_program`` needs, as plain data and code."""
+        return self.code, astuple(self.names), self.name_positions
 
     @property
     def fields(self) -> tuple[FieldAccess, ...]:
@@ -210,12 +216,22 @@ def compile_tree(
         names, otherwise, counter_names(tree, names.required | names.optional)
     ).visit(tree)
     try:
-        template = Template.from_code(env, env.compile(tree), {})
+        code = env.compile(tree)
+        template = Template.from_code(env, code, {})
     except TemplateSyntaxError as error:
         raise parsed.source.error_at(f"{error.message}", error.lineno - 1) from None
     except (SyntaxError, RecursionError, MemoryError):  # loops in 20 loops, ifs in 100 ifs, …
         raise too_deep_error(parsed.source, 0) from None
-    return CompiledTemplate(parsed.source, env, template, names, spots)
+    return CompiledTemplate(parsed.source, env, template, names, spots, code=code)
+
+
+def restore_program(
+    plain: tuple[Any, ...], source: TemplateSource, env: TemplateEnvironment
+) -> CompiledTemplate:
+    """Return the program of which ``to_plain`` returned this; the text is the same."""
+    code, names, spots = plain
+    template = Template.from_code(env, code, {})
+    return CompiledTemplate(source, env, template, FreeNames(*names), spots, code=code)
 
 
 def _find_name_positions(tree: nodes.Template) -> Iterator[tuple[str, int, str]]:

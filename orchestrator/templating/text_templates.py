@@ -29,6 +29,7 @@ from orchestrator.templating.rendering import (
     FieldAccess,
     RenderContext,
     compile_tree,
+    restore_program,
 )
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.taint import secrets_of
@@ -41,6 +42,7 @@ from orchestrator.templating.template_parser import (
 from orchestrator.templating.value_text import UnusableValueError, text_of
 
 if TYPE_CHECKING:
+    from orchestrator.templating.compile_cache import CompileCache
     from orchestrator.templating.shell.shell_template import ShellTemplate
 
 _SINGLE_NAME = lazy_regex(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
@@ -131,7 +133,9 @@ class ValueTemplate(Struct, frozen=True, eq=False):
         return self._render(scope)
 
 
-def compile_text(text: str, mark: SourcePosition) -> TextTemplate:
+def compile_text(
+    text: str, mark: SourcePosition, cache: CompileCache | None = None
+) -> TextTemplate:
     """Compile a text template: Jinja configured like Ansible's, with strict undefined.
 
     A newline after a block tag is removed; the last newline of the text is kept. Raises
@@ -140,24 +144,30 @@ def compile_text(text: str, mark: SourcePosition) -> TextTemplate:
     if not any(sign in text for sign in ("{{", "{%", "{#")):
         return TextTemplate(text, mark, frozenset(), frozenset())
     env = template_environment(comments=True, trim=True)
-    program = _compile_insertions(_parse_text(text, mark, env), env, otherwise="")
+    kept = cache.find("text", text, mark) if cache else None
+    if kept is not None:
+        program = restore_program(kept, TemplateSource(text, mark), env)
+    else:
+        program = _compile_insertions(_parse_text(text, mark, env), env, otherwise="")
+        if cache:
+            cache.add("text", text, mark, program.to_plain())
     return TextTemplate(text, mark, program.names.required, program.names.optional, program)
 
 
-def compile_value(value: MarkedValue) -> ValueTemplate:
+def compile_value(value: MarkedValue, cache: CompileCache | None = None) -> ValueTemplate:
     """Compile a value and everything below it. Raises ``DefinitionError``."""
     data, mark = value.data, value.mark
     if value.literal:
         return _constant_template(value)
     if isinstance(data, str):
-        return _string_template(data, value)
+        return _string_template(data, value, cache)
     if isinstance(data, Secret):
         return _secret_template(data, mark)
     if isinstance(data, list):
-        items = [compile_value(item) for item in data]
+        items = [compile_value(item, cache) for item in data]
         return _compose_values(items, mark, lambda scope: [item.render(scope) for item in items])
     if isinstance(data, dict):
-        fields = {str(key): compile_value(item) for key, item in data.items()}
+        fields = {str(key): compile_value(item, cache) for key, item in data.items()}
         return _compose_values(
             list(fields.values()),
             mark,
@@ -204,29 +214,39 @@ def _constant_template(value: MarkedValue) -> ValueTemplate:
     return ValueTemplate(source, value.mark, frozenset(), frozenset(), lambda _: value.to_plain())
 
 
-def _string_template(text: str, value: MarkedValue) -> ValueTemplate:
+def _string_template(text: str, value: MarkedValue, cache: CompileCache | None) -> ValueTemplate:
     if "{{" not in text and "{%" not in text:
         return _constant_template(value)
     alone = _SINGLE_NAME.fullmatch(text)
     if alone and not (alone[1] in _RESERVED_WORDS or iskeyword(alone[1])):
         return _name_template(alone[1], TemplateSource(text, value.mark), alone.start(1))
-    return _compile_native_text(text, value.mark)
+    return _compile_native_text(text, value.mark, cache)
 
 
-def _compile_native_text(text: str, mark: SourcePosition) -> ValueTemplate:
+def _compile_native_text(
+    text: str, mark: SourcePosition, cache: CompileCache | None = None
+) -> ValueTemplate:
     env = template_environment(comments=False)
-    parsed = _parse_text(text, mark, env)
-    native = single_expression(parsed)
-    if native is None:
-        program = _compile_insertions(parsed, env)
-
-        def render(scope: Scope) -> Any:
-            return program.run(InsertingContext(program, scope))
+    kept = cache.find("value", text, mark) if cache else None
+    if kept is not None:
+        is_native, plain = kept
+        program = restore_program(plain, TemplateSource(text, mark), env)
     else:
-        program = compile_native(parsed, env, native)
+        parsed = _parse_text(text, mark, env)
+        native = single_expression(parsed)
+        is_native = native is not None
+        program = (
+            _compile_insertions(parsed, env)
+            if native is None
+            else compile_native(parsed, env, native)
+        )
+        if cache:
+            cache.add("value", text, mark, (is_native, program.to_plain()))
 
-        def render(scope: Scope) -> Any:
+    def render(scope: Scope) -> Any:
+        if is_native:
             return render_native(program, scope)
+        return program.run(InsertingContext(program, scope))
 
     names = program.names
     return ValueTemplate(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from orchestrator.model.charsets import NO_BYTES, may_swallow
 from orchestrator.templating.shell import heredoc
@@ -70,10 +71,24 @@ class Placeholder(Struct):
     declared: str = ""
     lossy: bool = False
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return all fields as plain data."""
+        documents = [asdict(document) for document in self.documents]
+        return asdict(self) | {"context": self.context.value, "documents": documents}
+
     @property
     def joins_lines(self) -> bool:
         """Return True if bash removes backslash-newline here before it parses quotes."""
         return any(not document.quoted for document in self.documents)
+
+
+def restore_placeholder(plain: dict[str, Any]) -> Placeholder:
+    """Return the placeholder of which ``to_plain`` returned this."""
+    context, documents = QuotingContext(plain["context"]), plain["documents"]
+    return Placeholder(
+        **plain
+        | {"context": context, "documents": tuple(HereDocument(**each) for each in documents)}
+    )
 
 
 _FORBIDDEN_FRAMES = {

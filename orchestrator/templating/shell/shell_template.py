@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
 
 from orchestrator.errors import SourcePosition
@@ -13,12 +15,13 @@ from orchestrator.templating.rendering import (
     FieldAccess,
     RenderContext,
     compile_tree,
+    restore_program,
 )
 from orchestrator.templating.scope import TEMPLATE_OBJECTS, Scope, host_text_reads_of
 from orchestrator.templating.shell import heredoc_check
 from orchestrator.templating.shell.escape import quote_value
 from orchestrator.templating.shell.lexer_state import UnsafeShellError
-from orchestrator.templating.shell.placeholders import Placeholder
+from orchestrator.templating.shell.placeholders import Placeholder, restore_placeholder
 from orchestrator.templating.shell.rewriter import ShellTemplateRewriter
 from orchestrator.templating.template_parser import (
     ParsedTemplate,
@@ -27,6 +30,9 @@ from orchestrator.templating.template_parser import (
     parse_template,
 )
 from orchestrator.templating.value_text import UnusableValueError
+
+if TYPE_CHECKING:
+    from orchestrator.templating.compile_cache import CompileCache
 
 _HINT = (
     "in a command `{{` and `{%` begin a template; "
@@ -53,16 +59,28 @@ class ExpressionUse(Struct, frozen=True):
 class ShellTemplate(Struct, frozen=True, eq=False):
     """Compiled command text.
 
-    ``names`` must exist, ``optional`` names are tested before use; ``uses`` are for lint.
+    ``names`` must exist, ``optional`` names are tested before use.
     """
 
     source: str
     mark: SourcePosition
     names: frozenset[str]
     optional: frozenset[str]
-    uses: tuple[ExpressionUse, ...]
     _program: CompiledTemplate
     _placeholders: list[Placeholder]
+
+    @property
+    def uses(self) -> tuple[ExpressionUse, ...]:
+        """Return the expressions in the command, for lint."""
+        return tuple(
+            ExpressionUse(
+                self._program.source.mark_at(each.offset),
+                each.filter,
+                each.sources,
+                _command_before(self.source, each),
+            )
+            for each in self._placeholders
+        )
 
     @property
     def sources(self) -> frozenset[str]:
@@ -154,25 +172,35 @@ def _command_before(text: str, placeholder: Placeholder) -> str:
     ].lstrip()
 
 
-def compile_shell(text: str, mark: SourcePosition) -> ShellTemplate:
+def compile_shell(
+    text: str, mark: SourcePosition, cache: CompileCache | None = None
+) -> ShellTemplate:
     """Compile command text. Raises ``DefinitionError`` if it cannot be made safe."""
+    kept = cache.find("shell", text, mark) if cache else None
+    if kept is not None:
+        plain, placeholders = kept
+        env = template_environment(comments=False)
+        program = restore_program(plain, TemplateSource(text, mark), env)
+        return _shell_template(program, list(map(restore_placeholder, placeholders)))
     parsed, names, walk = rewriter_of(text, mark)
     walk.rewrite()
-    uses = tuple(
-        ExpressionUse(
-            parsed.source.mark_at(p.offset), p.filter, p.sources, _command_before(text, p)
-        )
-        for p in walk.placeholders
-    )
     program = compile_tree(parsed, environment_of(parsed), names)
+    if cache:
+        cache.add(
+            "shell", text, mark, (program.to_plain(), [p.to_plain() for p in walk.placeholders])
+        )
+    return _shell_template(program, walk.placeholders)
+
+
+def _shell_template(program: CompiledTemplate, placeholders: list[Placeholder]) -> ShellTemplate:
+    names = program.names
     return ShellTemplate(
-        text,
-        mark,
+        program.source.text,
+        program.source.mark,
         names=names.required,
         optional=names.optional,
-        uses=uses,
         _program=program,
-        _placeholders=walk.placeholders,
+        _placeholders=placeholders,
     )
 
 
