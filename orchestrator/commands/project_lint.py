@@ -93,7 +93,7 @@ def lint_project(
     if None not in stages_by_name.values() and not stage_list.refused:
         roles = {role for stage in stages_by_name.values() if stage for role in stage.roles}
         errors.add(_unknown_role_errors(all_tasks, roles))
-    errors.add(static_errors(all_tasks))
+    errors.add(static_errors(all_tasks, root))
     library = display_path(MODULES_FOLDER) + "/"
     project_tasks = [task for task in all_tasks if not task.mark.path.startswith(library)]
     loaded_stages = [stage for stage in stages_by_name.values() if stage is not None]
@@ -115,7 +115,7 @@ def lint_project(
                     notes += _unresolved_notes(check)
                 else:
                     errors.collect_errors(check)
-                errors.collect_errors(partial(_check_app_claims, stage))
+                errors.collect_errors(partial(_check_app_claims, stage, root))
     # in a stage that cannot be read, any name may be defined
     if loaded and len(loaded_stages) == len(stage_list.names):
         undefined, more_notes = undefined_name_errors(project_tasks, runtime_names, loaded_stages)
@@ -161,11 +161,12 @@ def _modules_with_defaults(stages: Iterable[Stage]) -> frozenset[str]:
     return frozenset(str(name) for host in hosts for name in merger.values_of(host))
 
 
-def _check_app_claims(stage: Stage) -> None:
+def _check_app_claims(stage: Stage, root: Path) -> None:
     """Raise DefinitionError if two apps of the stage make the same claim on a host."""
     diagnostics = HostDiagnostics(len(stage.hosts))
     apps, hosts = tuple(stage.apps.values()), tuple(stage.hosts.values())
-    check_claims(PlanRequest(stage, hosts, (), {}, new_run(0.0), apps=apps), diagnostics)
+    request = PlanRequest(stage, hosts, (), {}, new_run(0.0), apps=apps, root=str(root))
+    check_claims(request, diagnostics)
     diagnostics.raise_any()
 
 
@@ -260,11 +261,12 @@ def _missing_payload_file(payload: ModulePayload, task_scope: TaskScope) -> Iter
 StaticCheck = Callable[[], object]
 
 
-def static_errors(tasks: Iterable[Task]) -> list[Diagnostic]:
+def static_errors(tasks: Iterable[Task], root: Path) -> list[Diagnostic]:
     """Return the errors that would occur on every host, each once."""
     found: dict[Diagnostic, None] = {}
+    scope = HostScope({}, {}, {}, TemplateCache(), project_files=ProjectFiles(str(root)))
     for task in tasks:
-        for check in _task_checks(task, TaskScope(task, HostScope({}, {}, {}, TemplateCache()))):
+        for check in _task_checks(task, TaskScope(task, scope)):
             try:
                 check()
             except DefinitionError as error:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from orchestrator.errors import suggest_nearest
+
 _NO_MODULE = "there is no module for it: `run` the command, with `unless:` to make it idempotent"
 _LATER = "call the task by its name: every task is a file below tasks/, and can be used as a step"
 
@@ -176,13 +178,76 @@ VARIABLE_HINTS = {
     "groups": "write {{ roles.ROLE }}",
     "group_names": "write {{ host.roles }}",
     "hostvars": "write {{ hosts['NAME'].x }}",
+    "lookup": "write `read('FILE')`, `env.NAME`, `first_found([…])` or `render('FILE')`",
+    "query": "write `read('FILE')`, `env.NAME`, `first_found([…])` or `render('FILE')`",
     "omit": "write {{ x | default(none) }}: a param that is none counts as omitted",
     "playbook_dir": "file paths are relative to the folder of the task file",
     "role_path": "file paths are relative to the folder of the task file",
     "inventory_dir": "file paths are relative to the folder of the task file",
-    "lookup": "write `!secret {file: …}` or `!secret {env: …}` in the inventory, or {{ env.NAME }}",
-    "query": "write `!secret {file: …}` or `!secret {env: …}` in the inventory, or {{ env.NAME }}",
 }
+
+LOOKUPS = {
+    "env": "env.NAME",
+    "file": "read('FILE')",
+    "first_found": "first_found([…])",
+    "template": "render('FILE')",
+    "unvault": "read('FILE')",
+    "vars": "vars['NAME']",
+    "varnames": "vars | select('match', '…')",
+    "dict": "x | dict2items",
+    "items": "x | flatten(levels=1)",
+    "list": "x",
+    "flattened": "x | flatten",
+    "random_choice": "x | random",
+    "sequence": "range(1, 5)",
+    "subelements": "x | subelements('y')",
+    "together": "x | zip(y)",
+}
+"""Ansible's lookups, and the expression to write instead."""
+
+_SECRET_LOOKUP = "write `!secret {command: […]}` or `!secret {file: …}` in the inventory"
+
+LOOKUP_HINTS = {
+    **{name: f"write `{expression}`" for name, expression in LOOKUPS.items()},
+    "nested": "write two loops: `{% for a in x %}{% for b in y %}`",
+    "indexed_items": "write `loop: LIST` with `loop_control: {index: i}`",
+    "config": "there is none: orch has no configuration of its own",
+    "csvfile": "write `lines('FILE')` and `.split(',')`",
+    "fileglob": "name the files, or copy their folder with `upload: {src: …}`",
+    "ini": "write the values into the inventory",
+    "inventory_hostnames": "write {{ roles.ROLE }}",
+    "lines": "run the command in a step with `local: true`, and write `NAME.stdout.splitlines()`",
+    "password": _SECRET_LOOKUP,
+    "passwordstore": _SECRET_LOOKUP,
+    "hashi_vault": _SECRET_LOOKUP,
+    "aws_secret": _SECRET_LOOKUP,
+    "onepassword": _SECRET_LOOKUP,
+    "bitwarden": _SECRET_LOOKUP,
+    "keyring": _SECRET_LOOKUP,
+    "pipe": "run the command in a step with `local: true` and `register:`",
+    "dig": "run `dig` or `getent hosts` in a step with `register:`",
+    "url": "run `curl` in a step with `local: true` and `register:`",
+}
+"""Ansible's lookups: what to write instead."""
+
+
+def lookup_hint(name: str, argument: str = "") -> str:
+    """Return what to write instead of ``lookup('NAME', 'ARGUMENT')``."""
+    short = name.rpartition(".")[2]
+    if not short:
+        return f"{LOOKUP_HINTS['file']}, `env.NAME`, `first_found([…])` or `render('FILE')`"
+    hint = LOOKUP_HINTS.get(short, "")
+    if not hint:
+        nearest = suggest_nearest(short, LOOKUPS)
+        near = nearest.partition("'")[2].partition("'")[0]
+        hint = f"there is no lookup '{short}'"
+        if near:
+            return f"{hint}: {nearest} {lookup_hint(near, argument)}"
+        return f'{hint}; see "Coming from Ansible"'
+    if short not in LOOKUPS:
+        return f"there is no lookup '{short}': {hint}"
+    return hint.replace("FILE", argument).replace("NAME", argument) if argument else hint
+
 
 RESULT_FIELD_HINTS = {
     "rc": "write NAME.exit_status",

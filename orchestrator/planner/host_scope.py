@@ -35,6 +35,7 @@ from orchestrator.planner.template_objects import (
     host_view,
 )
 from orchestrator.templating import ResultPending, Scope
+from orchestrator.templating.scope import RENDERED_FILE
 from orchestrator.yamlio.naming_rules import RESERVED_NAMES
 
 if TYPE_CHECKING:
@@ -430,7 +431,8 @@ class HostScope:
             name in position.untainted_names and name not in position.results
         ):
             return False
-        if self.is_registered(name) or name in ("facts", "hosts", "hostvars", "result"):
+        of_hosts = ("facts", "hosts", "hostvars", "result", RENDERED_FILE)
+        if self.is_registered(name) or name in of_hosts:
             return True
         if name in self.objects or (None, name) in self._names_being_made:
             return False

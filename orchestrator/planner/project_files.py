@@ -16,8 +16,11 @@ from orchestrator.errors import (
     SourcePosition,
 )
 from orchestrator.model.command import UploadPayload
+from orchestrator.model.secret import VAULT_VALUE, Secret, SecretResolver
 from orchestrator.planner import file_tree
+from orchestrator.templating.value_text import UnusableValueError
 from orchestrator.yamlio.local_files import display_path, expand_home, path_exists, read_file
+from orchestrator.yamlio.vault_format import is_vault_text
 
 if TYPE_CHECKING:
     from orchestrator.templating import TextTemplate
@@ -26,6 +29,7 @@ MAX_INLINE_BYTES = 32 * 1024
 """Limit in bytes of payloads that are sent inside the command; longer ones are uploaded first."""
 
 _READ_BYTES = 1 << 20
+_READ_HINT = "a template reads files of the project only; a step reads its host's: `run: cat PATH`"
 
 T = TypeVar("T")
 
@@ -42,6 +46,7 @@ class ProjectFiles:
         self._root = Path(root)
         self._cache = templating.CompileCache(templating.cache_folder())
         self._templates: dict[Path, TextTemplate] = {}
+        self._texts: dict[Path, str] = {}
         self._contents: dict[Path, bytes | UploadPayload] = {}
         self._trees: dict[tuple[Path, tuple[str, ...], bool], file_tree.FileTree] = {}
         self._fallbacks: dict[Path, Path] = {}  # second path where a file was looked for
@@ -76,6 +81,69 @@ class ProjectFiles:
             )
             self._cache.save()
         return self._templates[path]
+
+    def read_text(
+        self, name: str, mark: SourcePosition, secrets: SecretResolver
+    ) -> tuple[str, bool]:
+        """Return the text of a file, and True if it is a vault, whose text is a secret."""
+        path = self._inside(name, mark)
+        if path is None:
+            raise UnusableValueError(f"the project has no file '{name}'", _READ_HINT)
+        text = self._text(path, mark)
+        if not is_vault_text(text):
+            return text, False
+        vault = Secret(
+            VAULT_VALUE, (text,), "", path.name, SourcePosition(display_path(path), 1, 1)
+        )
+        return secrets.resolve_secret(vault), True
+
+    def find_file(self, name: str, mark: SourcePosition) -> str:
+        """Return the absolute path of a file, or '' if there is none."""
+        return str(self._inside(name, mark) or "")
+
+    def compile_file(
+        self, name: str, mark: SourcePosition, secrets: SecretResolver
+    ) -> tuple[TextTemplate, bool]:
+        """Return a file as a compiled template, and True if it is a vault."""
+        text, is_secret = self.read_text(name, mark, secrets)
+        path = self._inside(name, mark)
+        if path is None or is_secret:
+            place = SourcePosition(display_path(path) if path else name, 1, 1)
+            return templating.compile_text(text, place), is_secret
+        return self.template(path, mark), False
+
+    def _inside(self, name: str, mark: SourcePosition) -> Path | None:
+        """Return the file of this name, beside the one at ``mark`` or below the root, or None.
+
+        Raises UnusableValueError for a path that leads out of the project.
+        """
+        root = self._root.resolve()
+        folders = (Path(mark.path).parent.absolute(), root) if mark.line else (root,)
+        for folder in folders:
+            try:
+                path = (folder / name).resolve()
+            except (OSError, ValueError, RuntimeError):
+                raise UnusableValueError(f"'{name}' is not a path") from None
+            if folder is not root and not folder.resolve().is_relative_to(root):
+                continue  # the file is not one of the project
+            if not path.is_relative_to(root):
+                raise UnusableValueError(f"'{name}' is outside of the project", _READ_HINT)
+            if path.is_file():
+                return path
+        return None
+
+    def _text(self, path: Path, mark: SourcePosition) -> str:
+        """Return the text of a file. Raises UnusableValueError if it cannot be read."""
+        if path not in self._texts:
+            try:
+                data = self._read_or_raise(path, mark, lambda: read_file(path))
+                self._texts[path] = data.decode("utf-8")
+            except DefinitionError as error:
+                raise UnusableValueError(error.diagnostics[0].message) from None
+            except UnicodeDecodeError as error:
+                message = f"{display_path(path)} is not UTF-8, at byte {error.start}"
+                raise UnusableValueError(message, "`copy` takes any bytes") from None
+        return self._texts[path]
 
     def contents(self, path: Path, mark: SourcePosition) -> bytes | UploadPayload:
         """Return the file's bytes or, if it is long, an ``UploadPayload``."""

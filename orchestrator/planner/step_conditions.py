@@ -26,7 +26,7 @@ from orchestrator.planner.task_expander import ExpandedStep
 from orchestrator.planner.task_scope import TaskScope
 from orchestrator.playbook.model import ConditionExpr
 from orchestrator.templating import ResultPending, Scope
-from orchestrator.templating.scope import host_text_reads_of, reset_host_text_reads
+from orchestrator.templating.scope import ProjectReader, host_text_reads_of, reset_host_text_reads
 
 
 class StepContext(Struct, frozen=True):
@@ -183,6 +183,11 @@ class ResultScope:
     def names(self) -> Iterable[str]:
         """Return every known name."""
         return {"result", *self.scope.names()}
+
+    @property
+    def project_files(self) -> ProjectReader | None:
+        """Return what reads the project's files, or None without a project."""
+        return getattr(self.scope, "project_files", None)
 
     @property
     def project_folder(self) -> str:

@@ -20,6 +20,7 @@ from orchestrator.planner.host_scope import (
     origin_of_item,
     secret_names_in,
 )
+from orchestrator.planner.project_files import ProjectFiles
 from orchestrator.planner.template_objects import NamedView
 from orchestrator.playbook.model import ArgumentTemplate, ParamRule, Task, TaskParam
 from orchestrator.playbook.param_types import ListItemError, convert_param
@@ -117,6 +118,11 @@ class TaskScope:
     def secrets(self) -> SecretResolver:
         """Return the secrets of the run."""
         return self.host.secrets
+
+    @property
+    def project_files(self) -> ProjectFiles:
+        """Return what reads the project's files."""
+        return self.host.project_files
 
     @property
     def project_folder(self) -> str:

@@ -22,6 +22,7 @@ from orchestrator.model.registered_result import RegisteredResult, UnknownResult
 from orchestrator.model.text_encoding import repr_text
 from orchestrator.templating import limits
 from orchestrator.templating.filters import ANSIBLE_FILTERS, ANSIBLE_TESTS, HOST_TEXT_HINTS, formats
+from orchestrator.templating.lookups import LOOKUPS
 from orchestrator.templating.scope import TEMPLATE_OBJECTS, host_text_reads_of
 from orchestrator.templating.value_text import (
     TEXT_FILTERS,
@@ -34,7 +35,8 @@ from orchestrator.templating.value_text import (
 )
 
 # Names of functions, as opposed to values: `range(3)` is one, a plain `range` is a variable.
-FUNCTIONS = frozenset({"range", "dict", "namespace"})
+_JINJA_FUNCTIONS = ("range", "dict", "namespace")
+FUNCTIONS = frozenset({*_JINJA_FUNCTIONS, *LOOKUPS})
 # Filters inserted when the tree is rewritten; users cannot write a blank in a filter's name.
 FREE_NAME_FILTER, KEEP_FILTER, INSERT_FILTER = "a free name", "keep the value", "insert the value"
 INSERT_TEXT_FILTER = "insert the value into a text"
@@ -254,7 +256,7 @@ def template_environment(*, comments: bool, trim: bool = False) -> TemplateEnvir
     env = TemplateEnvironment(
         undefined=MissingValue, keep_trailing_newline=True, trim_blocks=trim, **marks
     )
-    env.globals = {name: env.globals[name] for name in FUNCTIONS}
+    env.globals = {**{name: env.globals[name] for name in _JINJA_FUNCTIONS}, **LOOKUPS}
     for name in ("tojson", "xmlattr", "urlize", "forceescape", "safe", "escape", "e"):
         del env.filters[name]
     env.filters |= {

@@ -19,7 +19,8 @@ from orchestrator.templating.environment import (
     SLICE_FILTER,
     mark_unbounded,
 )
-from orchestrator.templating.filters import PATH_USERS, PATTERN_USERS
+from orchestrator.templating.filters import PATH_FUNCTIONS, PATH_USERS, PATTERN_USERS
+from orchestrator.templating.scope import RENDERED_FILE
 from orchestrator.templating.template_parser import apply_filter
 
 _APPLYING_FILTERS = frozenset(("map", "select", "reject", "selectattr", "rejectattr"))
@@ -32,6 +33,7 @@ class FreeNames(Struct, frozen=True):
     ``required`` names must exist. ``optional`` names are tested before use (``is defined``,
     ``default``). ``asked`` are those of both that are used only in conditions and are not part of a
     value. ``origins`` maps each local name of the template to the names that it was made of.
+    ``calls`` are the functions that read files of the project.
     ``lazy`` are the free names that are never assigned in the template. ``fields`` are the field
     accesses of required names: ``x.y`` as x, y and the offset of y.
     """
@@ -42,11 +44,13 @@ class FreeNames(Struct, frozen=True):
     origins: Mapping[str, frozenset[str]]
     fields: tuple[tuple[str, str, int], ...] = ()
     asked: frozenset[str] = frozenset()
+    calls: frozenset[str] = frozenset()
 
     @property
     def value_names(self) -> frozenset[str]:
-        """Return the names that the result is made of."""
-        return (self.required | self.optional) - self.asked
+        """Return the names that the result is made of, ``RENDERED_FILE`` for that of a file."""
+        names = (self.required | self.optional) - self.asked
+        return names | {RENDERED_FILE} if "render" in self.calls else names
 
     def sources(self, node: nodes.Node) -> frozenset[str]:
         """Return the scope's names that an expression's value is made of, also through locals."""
@@ -55,6 +59,8 @@ class FreeNames(Struct, frozen=True):
             found |= self.origins.get(name, frozenset({name}))
             if name in self.required or name in self.optional:
                 found.add(name)
+        if "render" in _called_functions(node, self.calls):
+            found.add(RENDERED_FILE)
         return frozenset(found)
 
 
@@ -78,6 +84,17 @@ def find_free_names(tree: nodes.Template) -> FreeNames:
         origins=_name_origins(tree, assigned),
         fields=fields,
         asked=asked,
+        calls=_called_functions(tree, PATH_FUNCTIONS - assigned),
+    )
+
+
+def _called_functions(node: nodes.Node, functions: frozenset[str]) -> frozenset[str]:
+    """Return those of the functions that are called."""
+    if not functions:
+        return functions
+    calls = [*([node] if isinstance(node, nodes.Call) else ()), *node.find_all(nodes.Call)]
+    return (
+        frozenset(call.node.name for call in calls if isinstance(call.node, nodes.Name)) & functions
     )
 
 
@@ -121,8 +138,18 @@ class LazyLookupTransformer(NodeTransformer):
         return apply_filter(name, self._look_up, node.lineno)
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802
-        """Keep the name of a function unchanged."""
+        """Keep the name of a function unchanged; let it refuse text from a host as a path."""
         function = node.node
+        if isinstance(function, nodes.Name) and function.name in self._free.calls:
+            name = function.name
+            node.args[:1] = [self._guard(arg, name) for arg in node.args[:1]]
+            for pair in node.kwargs:
+                if pair.key in ("path", "paths"):
+                    pair.value = self._guard(pair.value, name)
+            if node.dyn_args:
+                node.dyn_args = self._guard(node.dyn_args, name)
+            if node.dyn_kwargs:
+                node.dyn_kwargs = self._guard(node.dyn_kwargs, name)
         self.generic_visit(node)
         if isinstance(function, nodes.Name) and function.name in FUNCTIONS:
             node.node = function

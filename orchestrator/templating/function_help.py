@@ -319,6 +319,14 @@ TEST_ALIASES = frozenset(
 """Other names of tests, which the descriptions of the tests mention."""
 
 FUNCTION_HELP: Mapping[str, str] = {
+    "read": "The text of a file of the project: `read('files/motd')`. Its path is relative to the "
+    "file that names it, else to the project; it cannot lead out of the project, nor come from a "
+    "host. A vault is decrypted, and its text is a secret",
+    "lines": "The lines of such a file as a list",
+    "first_found": "The path of the first of some files that the project has: "
+    "`first_found(['files/' ~ host.name, 'files/default'])`; a second argument is the value if "
+    "there is none",
+    "render": "The text of such a file as a Jinja template: `render('motd.j2')`",
     "dict": "A mapping of its arguments: `dict(a=1)`",
     "namespace": "An object whose attributes a loop in a template can set",
     "range": "The whole numbers from 0, or from a given number, up to another, exclusive",

@@ -56,14 +56,19 @@ _RENDER_ERRORS = (
 
 
 class RenderContext(Context):
-    """One rendering: its scope, the values found there, and the value to keep."""
+    """One rendering: its scope, the values found there, and the value to keep.
 
-    def __init__(self, env: TemplateEnvironment, scope: Scope) -> None:
+    ``rendered_files`` are the template files that it is inside of.
+    """
+
+    def __init__(self, env: TemplateEnvironment, scope: Scope, mark: SourcePosition) -> None:
+        """Start a rendering; ``mark`` is the position of the template."""
         super().__init__(env, {}, None, {})
-        self.scope = scope
+        self.scope, self.mark = scope, mark
         self.found: dict[str, object] = {}
         self.kept: object = None
         self.work = StepBudget()
+        self.rendered_files: tuple[str, ...] = ()
         self._masks: SecretMasker | None = None
 
     def look_up(self, name: str, *, asked: bool = False) -> object:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from orchestrator.errors import SourcePosition
 from orchestrator.model.marked_value import MarkedValue
+from orchestrator.model.secret import SecretResolver
 
 
 class ResultPending(Exception):  # noqa: N818 - an answer, not an error
@@ -42,6 +43,35 @@ class Scope(Protocol):
         Return None if the value is not written anywhere. Used for errors only.
         """
 
+
+class ProjectReader(Protocol):
+    """The files of the project, for functions of templates. ``folder`` is '' without a project.
+
+    A name is that of a file beside the one at ``mark``, else below the project's folder. Errors are
+    raised as DefinitionError or UnusableValueError.
+    """
+
+    folder: str
+
+    def read_text(
+        self, name: str, mark: SourcePosition, secrets: SecretResolver
+    ) -> tuple[str, bool]:
+        """Return the text of a file, and True if it is a vault, whose text is a secret."""
+
+    def find_file(self, name: str, mark: SourcePosition) -> str:
+        """Return the absolute path of a file, or '' if there is none."""
+
+    def compile_file(
+        self, name: str, mark: SourcePosition, secrets: SecretResolver
+    ) -> tuple[Any, bool]:
+        """Return a file as a compiled template, and True if it is a vault."""
+
+
+RENDERED_FILE = "render()"
+"""Stands for what ``render`` makes of a file, among the names that a value is made of.
+
+It may contain text from a host, whatever the file is.
+"""
 
 TEMPLATE_OBJECTS = frozenset({"app", "host", "vars"})
 """Names that may lead to text from a host, depending on the attribute that is used."""

@@ -18,7 +18,7 @@ from jinja2.parser import Parser
 from msgspec import Struct
 
 from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition, suggest_nearest
-from orchestrator.model.ansible import FILTER_HINTS, TEST_HINTS
+from orchestrator.model.ansible import FILTER_HINTS, TEST_HINTS, lookup_hint
 from orchestrator.templating.environment import TemplateEnvironment
 
 # Jinja converts every CR to a newline; so a blank that it keeps is substituted for CR.
@@ -111,6 +111,7 @@ def _parse_from_state(
     parsed = ParsedTemplate(source, tree, tuple(begins))
     _check_depth(parsed)
     _check_filters(parsed, env)
+    _check_calls(parsed)
     return parsed
 
 
@@ -180,6 +181,20 @@ class _OffsetTokenStream:
         tag = self._env.comment_end_string if kind == "comment_end" else self._env.block_end_string
         ends = kind in ("block_end", "comment_end", "raw_end") and value.endswith(tag)
         return ends and self._env.trim_blocks and not value.endswith(f"+{tag}")
+
+
+def _check_calls(parsed: ParsedTemplate) -> None:
+    """Reject the functions that only Ansible has, and name what is written instead."""
+    macros = {macro.name for macro in parsed.tree.find_all(nodes.Macro)}
+    for call in parsed.tree.find_all(nodes.Call):
+        if not isinstance(call.node, nodes.Name) or call.node.name in macros:
+            continue
+        name = call.node.name
+        if name in ("lookup", "query", "q"):
+            words = [arg.value if isinstance(arg, nodes.Const) else "" for arg in call.args[:2]]
+            plugin, argument, *_ = (*map(str, words), "", "")
+            hint = lookup_hint(plugin, argument)
+            raise parsed.source.error_at(f"there is no function '{name}'", call.lineno - 1, hint)
 
 
 def _check_filters(parsed: ParsedTemplate, env: TemplateEnvironment) -> None:

@@ -76,11 +76,18 @@ class TextTemplate(Struct, frozen=True, eq=False):
         """Return the first position of a name."""
         return self._program.position_of(name) if self._program else self.mark
 
-    def render(self, scope: Scope) -> str:
-        """Return the text. Raises ``DefinitionError``; passes on exceptions of ``scope``."""
+    def render(self, scope: Scope, within: RenderContext | None = None) -> str:
+        """Return the text. Raises ``DefinitionError``; passes on exceptions of ``scope``.
+
+        ``within`` is the rendering that this one is a part of.
+        """
         if self._program is None:
             return self.source
-        return self._program.run(InsertingContext(self._program, scope))
+        context = InsertingContext(self._program, scope)
+        if within is not None:
+            context.work = within.work
+            context.rendered_files = (*within.rendered_files, self.mark.path)
+        return self._program.run(context)
 
     def parsed(self) -> ParsedTemplate:
         """Parse the template again and return its tree."""
@@ -125,8 +132,9 @@ class ValueTemplate(Struct, frozen=True, eq=False):
 
     @property
     def constant(self) -> bool:
-        """Return True if it uses no names of the scope."""
-        return not self.names and not self.optional
+        """Return True if it uses no names of the scope and no files."""
+        reads_files = any(program.names.calls for program in self.programs)
+        return not (self.names or self.optional or reads_files)
 
     def render(self, scope: Scope) -> Any:
         """Return the plain data. Raises ``DefinitionError``; passes on exceptions of ``scope``."""
@@ -336,7 +344,7 @@ def compile_native(
 
 def render_native(program: CompiledTemplate, scope: Scope) -> Any:
     """Return the value of a program made by ``compile_native``; an iterator becomes a list."""
-    rendering = RenderContext(program.env, scope)
+    rendering = RenderContext(program.env, scope, program.source.mark)
     program.run(rendering)
     value = rendering.kept
     if isinstance(value, MissingValue):
@@ -376,7 +384,7 @@ class InsertingContext(RenderContext):
     """A rendering that inserts the text of each value."""
 
     def __init__(self, program: CompiledTemplate, scope: Scope) -> None:
-        super().__init__(program.env, scope)
+        super().__init__(program.env, scope, program.source.mark)
         self._program = program
 
     def insert(self, value: object, index: int) -> str:

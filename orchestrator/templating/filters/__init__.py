@@ -81,11 +81,16 @@ PATTERN_USERS = frozenset(
 PATH_USERS = frozenset(("realpath", "expanduser", "directory", "exists", "file"))
 """Filters and tests whose value is a path on this machine."""
 
+PATH_FUNCTIONS = frozenset(("read", "lines", "first_found", "render"))
+"""Functions whose argument is a path of the project."""
+
 HOST_TEXT_HINTS: Mapping[str, str] = {
     **dict.fromkeys(
         PATTERN_USERS,
         "a regular expression is the project's own; a text from a host needs `| regex_escape`",
     ),
-    **dict.fromkeys(PATH_USERS, "it is a path on this machine, which no host may select"),
+    **dict.fromkeys(
+        PATH_USERS | PATH_FUNCTIONS, "it is a path on this machine, which no host may select"
+    ),
 }
 """What to write instead, for filters and tests that refuse text from a host in an argument."""

@@ -134,7 +134,7 @@ class EscapingContext(RenderContext):
     def __init__(
         self, program: CompiledTemplate, scope: Scope, placeholders: list[Placeholder]
     ) -> None:
-        super().__init__(program.env, scope)
+        super().__init__(program.env, scope, program.source.mark)
         self.program, self.placeholders = program, placeholders
         self.host_text_reads = host_text_reads_of(scope)
 

@@ -132,7 +132,7 @@ def test_an_unknown_key_is_told_once(project: OrchProject) -> None:
         ("inventory_hostname", "write {{ host.name }}"),
         ("omit", "write {{ x | default(none) }}"),
         ("hostvars['x'].y", "write {{ hosts['NAME'].x }}"),
-        ("lookup('env', 'X')", "{{ env.NAME }}"),
+        ("lookup('env', 'X')", "write `env.X`"),
     ],
 )
 def test_a_variable_of_ansibles_is_told_what_to_write(

@@ -205,3 +205,10 @@ def test_the_page_for_users_of_ansible_has_all_facts() -> None:
     rows = re.findall(r"^\| (`[^|]*`) \| `(facts[^|]*)` \|$", page.read_text(), re.MULTILINE)
     found = {name: what for names, what in rows for name in re.findall(r"`(\w+)`", names)}
     assert found == ansible.FACTS
+
+
+def test_the_page_for_users_of_ansible_has_all_lookups() -> None:
+    page = Path(__file__).parents[3] / "docs" / "start" / "from-ansible.md"
+    table = page.read_text().partition("\n## Lookups\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| `(.*)` \|$", table, re.MULTILINE)
+    assert {name: what.replace("\\|", "|") for name, what in rows} == ansible.LOOKUPS
