@@ -334,8 +334,6 @@ TEST_HINTS = {
     "skip": "write `is skipped`",
     "issubset": "write `is subset(…)`",
     "issuperset": "write `is superset(…)`",
-    "truthy": "write `x | bool`, or the value itself",
-    "falsy": "write `not (x | bool)`",
     "any": "write `x | select | list | length > 0`",
     "all": "write `x | reject | list | length == 0`",
     "url": "write `is match('https?://')`",

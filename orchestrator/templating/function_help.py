@@ -233,6 +233,7 @@ TEST_HELP: Mapping[str, str] = {
     "even": "An even number",
     "failed": "The result of a step that failed (orch)",
     "exists": "A path, relative to the project, of a file or folder in it (Ansible)",
+    "falsy": "A value that does not count as true, likewise (Ansible)",
     "file": "A path, relative to the project, of a file in it (Ansible)",
     "false": "The value false",
     "filter": "The name of a filter",
@@ -263,6 +264,8 @@ TEST_HELP: Mapping[str, str] = {
     "superset": "A list that has all items of another one (Ansible)",
     "test": "The name of a test",
     "true": "The value true",
+    "truthy": "A value that counts as true; with `convert_bool=true`, `no`, `off` and the like do "
+    "not (Ansible)",
     "undefined": "A name that does not exist",
     "upper": "A text in upper case",
     "version": "A version that compares to another one: `'>='` and so on; `version_type=` is "
@@ -280,6 +283,7 @@ TEST_EXAMPLES: Mapping[str, tuple[str, str]] = {
     "escaped": ("'a' is escaped", "false"),
     "even": ("2 is even", "true"),
     "exists": ("'tasks/missing.yml' is exists", "false"),
+    "falsy": ("'' is falsy", "true"),
     "file": ("'tasks/deploy.yml' is file", "true"),
     "false": ("false is false", "true"),
     "filter": ("'upper' is filter", "true"),
@@ -307,6 +311,7 @@ TEST_EXAMPLES: Mapping[str, tuple[str, str]] = {
     "superset": ("[1, 2] is superset([1])", "true"),
     "test": ("'odd' is test", "true"),
     "true": ("true is true", "true"),
+    "truthy": ("[1] is truthy", "true"),
     "undefined": ("missing is undefined", "true"),
     "upper": ("'A' is upper", "true"),
     "version": ("'1.10' is version('1.9', '>')", "true"),

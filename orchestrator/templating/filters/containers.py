@@ -27,6 +27,25 @@ def require_defined(*values: object) -> None:
             str(value)
 
 
+def is_truthy(value: object, convert_bool: bool = False) -> bool:
+    """Return True if the value counts as true; with ``convert_bool``, `no` and the like do not.
+
+    Raises UnusableValueError for such a text otherwise, which would count as true.
+    """
+    require_defined(value)
+    is_false_word = isinstance(value, str) and value.strip().lower() in _FALSE_WORDS
+    if is_false_word and not convert_bool:
+        raise UnusableValueError(
+            f"'{value}' is text, and any text counts as true", "write `truthy(convert_bool=true)`"
+        )
+    return bool(value) and not is_false_word
+
+
+def is_falsy(value: object, convert_bool: bool = False) -> bool:
+    """Return the opposite of ``is_truthy``."""
+    return not is_truthy(value, convert_bool)
+
+
 def ternary(value: object, if_true: Any, if_false: Any, if_none: Any = None) -> Any:
     """Return one of two values, or ``if_none`` for none if it is given.
 

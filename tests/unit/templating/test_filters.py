@@ -82,6 +82,14 @@ def of_ansible(expression: str) -> Any:
 SAME = r"""
 true | ternary('a', 'b')
 0 | ternary('a', 'b')
+1 is truthy
+'' is truthy
+[] is falsy
+'no' is truthy(convert_bool=true)
+'yes' is truthy(convert_bool=true)
+'off' is falsy(convert_bool=true)
+none is falsy(convert_bool=true)
+'x' is truthy(convert_bool=true)
 none | ternary('a', 'b')
 none | ternary('a', 'b', 'c')
 {'a': 1} | combine({'b': 2}, {'a': 3})
@@ -339,6 +347,8 @@ def test_everything_that_an_expression_can_show_has_an_example() -> None:
         ("'192.0.2.7' | ipaddr('netmaks')", "no query 'netmaks'"),
         ("{} | json_query('a[')", "`json_query`: "),
         ("x | json_query('a')", "'x' is undefined"),
+        ("'no' is truthy", "any text counts as true"),
+        ("x is truthy", "'x' is undefined"),
         ("'a' | password_hash", "`password_hash` without a salt"),
         ("'a' | password_hash('crypt', 'b')", "it is one of blowfish, md5, sha256, sha512"),
         ("'a' | password_hash('md5', '123456789')", "1 to 8 letters"),

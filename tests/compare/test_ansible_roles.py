@@ -1,0 +1,95 @@
+"""Which tasks of Ansible count as having a counterpart, and why others do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.compare.ansible_roles import TaskChecker, main, repository_tasks
+
+COUNTS = """\
+- command: ls /srv
+- ansible.builtin.shell: {cmd: "ls | wc -l", executable: /bin/bash}
+- shell: rm -f {{ x }} creates=/srv/y
+- {apt: "name=nginx state=installed update_cache=yes", become: true, become_user: root}
+- {package: {name: "{{ item }}", state: "{{ state }}"}, with_items: [a, b]}
+- {file: {path: /srv, state: directory, mode: "0755"}}
+- {file: {dest: /srv, state: absent}}
+- {template: {src: a.j2, dest: /a, force: yes}, notify: reload, when: "x is version('1', '>=')"}
+- {set_fact: {a: 1, b: "{{ lookup('file', 'x') }}"}}
+- {debug: {var: ansible_facts.packages}}
+- {debug: {msg: "{{ ansible_default_ipv4.address }} {{ ansible_fqdn.split('.')[0] }}"}}
+- {debug: {msg: "{{ hostvars['a'].x }} {{ groups['web'] }}"}, loop: "{{ query('dict', x) }}"}
+- {package_facts: }
+- {include_role: {name: web}}
+- {local_action: command ls}
+"""
+
+DOES_NOT = {
+    "{stat: {path: /x}}": "module stat",
+    "{raw: ls}": "module raw",
+    "{apt: {name: x, force: yes}}": "param apt.force",
+    "{apt: {name: x, state: build-dep}}": "value of apt.state: build-dep",
+    "{file: {path: /x, state: hard}}": "value of file.state",
+    "{file: {path: /x, state: '{{ x }}'}}": "value of file.state",
+    "{copy: {src: a, dest: b, remote_src: yes}}": "value of copy.remote_src",
+    "{shell: ls, async: 10}": "keyword async",
+    "{apt: {name: x}, check_mode: no}": "keyword check_mode of a module",
+    "{shell: ls, with_fileglob: x}": "keyword with_fileglob",
+    "{shell: ls, when: x | parse_kv}": "filter parse_kv",
+    "{shell: ls, when: x is same_file(y)}": "test same_file",
+    '{shell: \'ls {{ lookup("pipe", "x") }}\'}': "lookup pipe",
+    "{shell: ls, when: ansible_bios_version}": "fact bios_version",
+    "{shell: ls, when: ansible_default_ipv4.netmask}": "fact default_ipv4.netmask",
+    "{shell: 'ls {{ now() }}'}": "function now",
+    "{shell: 'ls {{ x'}": "an expression that Jinja does not parse",
+    "{meta: end_play}": "value of meta: end_play",
+}
+
+
+def test_a_task_counts_if_all_it_uses_has_a_counterpart(tmp_path: Path) -> None:
+    folder = tmp_path / "role" / "tasks"
+    folder.mkdir(parents=True)
+    (folder / "main.yml").write_text(COUNTS)
+    checker = TaskChecker()
+    found = [(task, list(checker.reasons(task))) for task in repository_tasks(tmp_path / "role")]
+    assert len(found) == COUNTS.count("\n")
+    assert [each for each in found if each[1]] == []
+
+
+@pytest.mark.parametrize("task", DOES_NOT)
+def test_a_task_does_not_count_for_a_reason(task: str) -> None:
+    assert set(TaskChecker().reasons(yaml.safe_load(task))) == {DOES_NOT[task]}
+
+
+def test_plays_blocks_and_handlers_are_read_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {
+        "site.yml": "- hosts: all\n  tasks: [{block: [{stat: {path: a}}], rescue: [{command: x}]}]\n",
+        "roles/a/handlers/main.yml": "- {service: {name: a, state: restarted}}\n",
+        "roles/a/vars/main.yml": "a: [{stat: }]\n",
+        "roles/a/tasks/vault.yml": "- {debug: {msg: !vault x}}\n- {debug: {msg: !unsafe '{{ x'}}\n",
+        "roles/a/tasks/broken.yml": "- {a\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "3 of 5 tasks (60.0 %)" in out
+    assert "1 (1 alone)  module stat" in out
+
+
+def test_the_names_are_those_of_orch() -> None:
+    checker = TaskChecker()
+    assert checker.unknown_names() == ["replace"]
+    for name, entry in checker.names["modules"].items():
+        for case in (entry, *entry.get("cases", {}).values()):
+            params = checker.orch.params(case["module"]) if "module" in case else None
+            for mapped in case.get("params", {}).values() if params is not None else ():
+                target = mapped.get("param") if isinstance(mapped, dict) else mapped
+                missing = {"backrefs", "daemon_reload", "masked", "scope", None}
+                assert target in params or target in missing, (name, target)
