@@ -11,7 +11,7 @@ from msgspec import Struct
 from orchestrator.model.host import Host
 from orchestrator.transports.openssh.command_line import SshBinary
 from orchestrator.transports.ssh.agent_client import agent_socket_path
-from orchestrator.transports.ssh.target import JumpChainResolver, format_endpoint
+from orchestrator.transports.ssh.route import RouteResolver, format_endpoint
 from orchestrator.transports.ssh_config.lookup import SYSTEM_CONFIG
 from orchestrator.transports.ssh_config.resolve import ConnectionResolver
 from orchestrator.transports.ssh_config.settings import UnsupportedSetting
@@ -49,10 +49,10 @@ class ConnectionInspector:
         system_config: Path = SYSTEM_CONFIG,
     ) -> None:
         self._home, self._environ, self._file = home or Path.home(), environ, ssh_config
-        self._resolver = ConnectionResolver(
+        resolver = ConnectionResolver(
             self._home, environ, stop, config_file=ssh_config, system_config=system_config
         )
-        self._jump_resolver = JumpChainResolver(self._resolver, hosts)
+        self._routes = RouteResolver(resolver, hosts)
 
     def inspect(self, host: Host) -> ConnectionInfo:
         """Return the settings of this host.
@@ -71,8 +71,8 @@ class ConnectionInspector:
             )
         if connect.transport != "ssh":
             return ConnectionInfo()
-        connection = self._resolver.resolve(connect)
-        hops = self._jump_resolver.resolve(connection, connect)
+        route = self._routes.resolve(connect)
+        connection, hops = route.connection, route.jump_hosts
         settings = (*(hop.connection.settings for hop in hops), connection.settings)
         unsupported = dict.fromkeys(each for hop in settings for each in hop.unsupported)
         agents = dict.fromkeys(agent_socket_path(hop, self._environ) for hop in settings)

@@ -21,6 +21,7 @@ from orchestrator.transports.prompts import (
     SecretCallback,
 )
 from orchestrator.transports.ssh.agent_client import AgentRegistry
+from orchestrator.transports.ssh.route import RouteResolver
 from orchestrator.transports.ssh_config.lookup import SYSTEM_CONFIG
 from orchestrator.transports.ssh_config.resolve import ConnectionResolver, DuplicateHostGuard
 
@@ -150,13 +151,14 @@ class _Connectors:
             settings.on_secret,
             accepted_answers,
         )
-        self._resolver = ConnectionResolver(
+        resolver = ConnectionResolver(
             settings.home,
             settings.environ,
             self._stop,
             config_file=settings.ssh_config,
             system_config=settings.system_config,
         )
+        self._routes = RouteResolver(resolver, settings.hosts)
         self._duplicate_guard = DuplicateHostGuard()
         self._lock = threading.Lock()
         self._ssh: SshConnector | None = None
@@ -180,9 +182,9 @@ class _Connectors:
             return self._sandbox_server().connect(host)
         if connect.transport == "openssh":
             return self._openssh_connector().connect(host.name, connect)
-        connection = self._resolver.resolve(connect)
-        self._duplicate_guard.check_duplicate(host.name, connection)
-        return self._ssh_connector().connect(connection, connect)
+        route = self._routes.resolve(connect)
+        self._duplicate_guard.check_duplicate(host.name, route.connection)
+        return self._ssh_connector().connect(route)
 
     def cancel(self) -> None:
         """Cancel pending connections with ConnectError and refuse new ones; keep open ones."""
@@ -216,11 +218,9 @@ class _Connectors:
                     self._stop,
                     self._settings.home,
                     environ=self._settings.environ,
-                    resolver=self._resolver,
                     credential_store=self.credential_store,
                     agents=self._settings.agents,
                     record_host_keys=self._settings.record_host_keys,
-                    hosts=self._settings.hosts,
                 )
             return self._ssh
 

@@ -38,8 +38,10 @@ from orchestrator.transports.ssh.paramiko_compat import (
     ServerInterface,
     codes,
 )
+from orchestrator.transports.ssh.route import Route
 from orchestrator.transports.ssh.target import SshTarget
 from orchestrator.transports.ssh.transport import SshTransport
+from orchestrator.transports.ssh_config.resolve import ResolvedConnection
 from orchestrator.transports.ssh_config.settings import SshSettings
 
 PROHIBITED = 1  # SSH_OPEN_ADMINISTRATIVELY_PROHIBITED, RFC 4254 5.1
@@ -152,7 +154,10 @@ class SandboxServer:
         verifier = HostKeyVerifier(self._known_hosts, connect, self.port, record_host_keys=False)
         settings = SshSettings(LOOPBACK, LOOPBACK)
         return self._ssh.open_connection(
-            SshTarget(connect, verifier, lambda _: self._offer, settings), login_name()
+            SshTarget(
+                Route(ResolvedConnection(connect, settings)), verifier, lambda _: self._offer
+            ),
+            login_name(),
         )
 
     def close(self) -> None:

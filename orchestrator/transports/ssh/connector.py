@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from orchestrator.errors import ConnectError
-from orchestrator.model.host import ConnectionOptions, Host
 from orchestrator.remote_shell.channel_protocol import Channel, CommandChannel, Terminal
 from orchestrator.transports.become import BecomeShells
 from orchestrator.transports.deadline import CancelledError, Deadline
@@ -33,15 +32,9 @@ from orchestrator.transports.ssh.handshake_limiter import (
 from orchestrator.transports.ssh.host_key_policy import HostKeyTypeMismatchError, KnownHostsStore
 from orchestrator.transports.ssh.keyring import Keyring
 from orchestrator.transports.ssh.proxy_command import ProxyCommandStream
-from orchestrator.transports.ssh.target import (
-    JumpChain,
-    JumpChainResolver,
-    JumpConnections,
-    SshTarget,
-    format_endpoint,
-)
+from orchestrator.transports.ssh.route import JumpChain, Route, format_endpoint
+from orchestrator.transports.ssh.target import JumpConnections, SshTarget
 from orchestrator.transports.ssh.tcp_connect import connect_tcp
-from orchestrator.transports.ssh_config.resolve import ConnectionResolver, ResolvedConnection
 
 MAX_PROMPTS = 10  # per login, because a server could go on asking for ever
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts; doubles, varied by up to half
@@ -125,31 +118,25 @@ class SshConnector:
         stop: threading.Event,
         home: Path,
         environ: Mapping[str, str],
-        resolver: ConnectionResolver,
         credential_store: CredentialStore,
         agents: AgentRegistry,
         *,
         record_host_keys: bool,
-        hosts: Mapping[str, Host] | None = None,
     ) -> None:
         self.flusher = WriteFlusher()
-        self._stop, self._environ, self._resolver = stop, environ, resolver
+        self._stop, self._environ = stop, environ
         self._handshake_limiter = HandshakeLimiter()
         self._known_hosts_store = KnownHostsStore(home, record_host_keys=record_host_keys)
         self._credential_store, self._agents = credential_store, agents
         self._keyring = Keyring(home, agents, credential_store)
-        self._jump_resolver = JumpChainResolver(resolver, hosts or {})
         self._jump_connections = JumpConnections(self._connect_jump_host)
         self._lock = threading.Lock()
         self._pending: set[SshClient] = set()
         self._open: set[SshClient] = set()
 
-    def connect(self, connection: ResolvedConnection, options: ConnectionOptions) -> SshConnection:
-        """Connect to the host whose settings in the inventory are ``connect``.
-
-        Raises ConnectError, whose message names the endpoint.
-        """
-        target = self._make_target(connection, self._jump_resolver.resolve(connection, options))
+    def connect(self, route: Route) -> SshConnection:
+        """Connect to a host. Raises ConnectError, whose message names the endpoint."""
+        target = self._make_target(route)
         try:
             return self.open_connection(target)
         except CancelledError:
@@ -187,18 +174,13 @@ class SshConnector:
             client.join(JOIN_TIMEOUT)
         self.flusher.close()
 
-    def _make_target(
-        self, connection: ResolvedConnection, jump_hosts: JumpChain, *, is_jump_host: bool = False
-    ) -> SshTarget:
-        connect, settings = connection.connect, connection.settings
-        user = connect.user or login_name()
+    def _make_target(self, route: Route, *, is_jump_host: bool = False) -> SshTarget:
+        connect, settings = route.connection.connect, route.connection.settings
         return SshTarget(
-            connect,
+            route,
             self._known_hosts_store.verifier_for(connect, connect.port or 22, settings),
             lambda deadline: self._keyring.make_offer(connect, settings, deadline),
-            settings,
-            jump_hosts,
-            account=format_endpoint(connect) if is_jump_host else user,
+            account=format_endpoint(connect) if is_jump_host else route.login_user,
             forwarded_agent=None if is_jump_host else self._agents.agent_to_forward(settings),
             is_jump_host=is_jump_host,
         )
@@ -206,7 +188,7 @@ class SshConnector:
     def _connect_jump_host(self, chain: JumpChain) -> SshClient:
         """Connect to the last jump host of a chain."""
         return self._log_in_with_retries(
-            self._make_target(chain[-1].connection, chain[:-1], is_jump_host=True)
+            self._make_target(Route(chain[-1].connection, chain[:-1]), is_jump_host=True)
         )
 
     def _log_in_with_retries(self, target: SshTarget) -> SshClient:

@@ -1,70 +1,57 @@
-"""The target of an SSH connection: address, login, and the jump hosts on the way to it."""
+"""The target of an SSH connection: its route, its login, and the shared jump connections."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeAlias
 
 from msgspec import Struct, field
-from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
-from orchestrator.inventory.connection_options import NO_JUMP
-from orchestrator.inventory.hostnames import InvalidHostNameError, normalize_host, parse_host_spec
-from orchestrator.model.host import SSH_TRANSPORTS, ConnectionOptions, Host
+from orchestrator.model.host import ConnectionOptions
 from orchestrator.transports.deadline import CancelledError, Deadline
-from orchestrator.transports.local_user import login_name
 from orchestrator.transports.ssh.agent_client import AgentClient
 from orchestrator.transports.ssh.client import SshClient
 from orchestrator.transports.ssh.host_key_policy import HostKeyVerifier
 from orchestrator.transports.ssh.keyring import KeyOffer
-from orchestrator.transports.ssh_config.resolve import ConnectionResolver, ResolvedConnection
+from orchestrator.transports.ssh.route import JumpChain, Route, format_endpoint
 from orchestrator.transports.ssh_config.settings import SshSettings
 
 HostPort: TypeAlias = tuple[str, int]
 
 
-class JumpHost(Struct, frozen=True):
-    """A jump host: its name, and how to connect to it from the jump host before it."""
-
-    name: str
-    connection: ResolvedConnection
-
-    @property
-    def sharing_key(self) -> tuple[object, ...]:
-        """The key of the connection, which jump hosts with the same key share.
-
-        It consists of the endpoint and of what decides whether the host key is accepted.
-        """
-        connect = self.connection.connect
-        known = connect.known_hosts, connect.host_keys, self.connection.settings.host_key_alias
-        return format_endpoint(connect), self.connection.settings.proxy_command, known
-
-    def error_behind(self, error: ConnectError) -> ConnectError:
-        """Return the error of a host behind this jump host."""
-        why = f"jump host {self.name} ({format_endpoint(self.connection.connect)}): {error.reason}"
-        return ConnectError(error.phase, why, error.hint, transient=error.transient)
-
-
 class SshTarget(Struct, frozen=True):
     """A host to log in to.
 
-    ``connect`` is fully resolved; ``settings`` has what it does not include. ``make_key_offer``
-    returns the keys for an attempt with this deadline. ``account`` names the account in password
-    prompts; '' turns passwords off. ``forwarded_agent`` is the agent to forward, or None.
+    ``make_key_offer`` returns the keys for an attempt with this deadline. ``account`` names the
+    account in password prompts; '' turns passwords off. ``forwarded_agent`` is the agent to
+    forward, or None.
     ``is_jump_host``: the connection only carries tunnels.
     """
 
-    connect: ConnectionOptions
+    route: Route
     host_key_verifier: HostKeyVerifier
     make_key_offer: Callable[[Deadline], KeyOffer]
-    settings: SshSettings
-    jump_hosts: tuple[JumpHost, ...] = ()
     account: str = ""
     forwarded_agent: AgentClient | None = None
     is_jump_host: bool = False
+
+    @property
+    def connect(self) -> ConnectionOptions:
+        """The resolved options of the connection."""
+        return self.route.connection.connect
+
+    @property
+    def settings(self) -> SshSettings:
+        """What ssh_config sets, beside the options."""
+        return self.route.connection.settings
+
+    @property
+    def jump_hosts(self) -> JumpChain:
+        """The jump hosts, in the order of connecting."""
+        return self.route.jump_hosts
 
     @property
     def address(self) -> HostPort:
@@ -88,73 +75,7 @@ class SshTarget(Struct, frozen=True):
     @property
     def endpoint(self) -> str:
         """The endpoint and the jump hosts, for messages."""
-        via = f" via {', '.join(hop.name for hop in self.jump_hosts)}" if self.jump_hosts else ""
-        return f"{format_endpoint(self.connect)}{via}"
-
-
-def format_endpoint(connect: ConnectionOptions) -> str:
-    """Return USER@ADDRESS:PORT."""
-    address = f"[{connect.address}]" if ":" in connect.address else connect.address
-    return f"{connect.user or login_name()}@{address}:{connect.port or 22}"
-
-
-JumpChain: TypeAlias = tuple[JumpHost, ...]
-
-
-class JumpChainResolver:
-    """Resolves jump hosts.
-
-    A jump host with the name of a host in ``hosts`` has that host's settings. Any other has those
-    of ssh_config, with the keys and known_hosts of the host behind it.
-    """
-
-    def __init__(self, resolver: ConnectionResolver, hosts: Mapping[str, Host]) -> None:
-        self._resolver = resolver
-        self._hosts = {normalize_host(name): host for name, host in hosts.items()}
-
-    def resolve(self, connection: ResolvedConnection, connect: ConnectionOptions) -> JumpChain:
-        """Return the jump hosts of a host whose settings in the inventory are ``connect``.
-
-        They are in the order of connecting. Raises ConnectError, and SshConfigError.
-        """
-        return self._resolve_chain(connection, connect, ())
-
-    def _resolve_chain(
-        self, connection: ResolvedConnection, connect: ConnectionOptions, visited: tuple[str, ...]
-    ) -> JumpChain:
-        chain: list[JumpHost] = []
-        for text in connection.settings.jump:
-            if text.lower() == NO_JUMP:
-                continue
-            hop, own = self._resolve_jump_host(text, connect)
-            if not chain:  # as in ssh, only the first may have jump hosts of its own
-                if hop.name in visited:
-                    circle = " -> ".join((*visited, hop.name))
-                    raise ConnectError("resolve", f"jump host loop: {circle}")
-                chain += self._resolve_chain(hop.connection, own, (*visited, hop.name))
-            chain.append(hop)
-        return tuple(chain)
-
-    def _resolve_jump_host(
-        self, text: str, target_options: ConnectionOptions
-    ) -> tuple[JumpHost, ConnectionOptions]:
-        try:
-            written = parse_host_spec(text)
-        except InvalidHostNameError as bad:
-            raise ConnectError("resolve", f"invalid jump host {text!r}: {bad.why}") from None
-        name = written.names[0]
-        host = self._hosts.get(normalize_host(name))
-        if host is None:
-            return JumpHost(
-                name,
-                self._resolver.resolve_jump_host(name, written.user, written.port, target_options),
-            ), target_options
-        if host.connect.transport not in SSH_TRANSPORTS:
-            why = f"jump host {name} uses transport {host.connect.transport}, not ssh"
-            raise ConnectError("resolve", why)
-        own = host.connect
-        own = replace(own, user=written.user or own.user, port=written.port or own.port)
-        return JumpHost(host.name, self._resolver.resolve(own)), own
+        return self.route.endpoint
 
 
 class _SharedJumpClient(Struct):
