@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 @options.limit_option
 @options.forks_option
 @options.ssh_config_option
+@options.persist_option
 @click.option(
     *("-y", "--yes"), is_flag=True, help="Skip the confirmation for protected stages and batches."
 )
@@ -75,7 +76,7 @@ def console_command(command_options: CommandOptions) -> int:
         os.environ,
         ConsoleOptions(
             command_options.forks,
-            command_options.ssh_config,
+            command_options.connecting,
             command_options.timeout,
             command_options.environment,
         ),

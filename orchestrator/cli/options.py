@@ -16,6 +16,7 @@ from orchestrator.output.display_options import OutputMode
 
 if TYPE_CHECKING:
     from orchestrator.commands.resume import ResumeRequest
+    from orchestrator.model.host import ConnectionOverrides
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
@@ -43,6 +44,7 @@ class CommandOptions(Struct, frozen=True, kw_only=True):
     extra: tuple[str, ...] = ()
     forks: int = 100
     ssh_config: str | None = None
+    persist: float | None = None
     yes: bool = False
     as_json: bool = False
     verbose: int = 0
@@ -64,6 +66,13 @@ class CommandOptions(Struct, frozen=True, kw_only=True):
     diff_hosts: bool = False
     reports: tuple[str, ...] = ()
     resume: ResumeRequest | None = None
+
+    @property
+    def connecting(self) -> ConnectionOverrides:
+        """What replaces the hosts' own connection settings."""
+        from orchestrator.model.host import ConnectionOverrides
+
+        return ConnectionOverrides(self.ssh_config, self.persist)
 
 
 RESUME_KEY = "orchestrator.resume"
@@ -305,6 +314,32 @@ def extra_option(command: F) -> F:
     )(command)
 
 
+def _read_duration(
+    _context: click.Context, _parameter: click.Parameter, text: str | None
+) -> float | None:
+    if text is None:
+        return None
+    from orchestrator.yamlio.schema import DURATION_FORMAT, parse_duration
+
+    seconds = parse_duration(text)
+    if seconds is None:
+        raise click.BadParameter(f"{text!r} is not a duration: {DURATION_FORMAT}")
+    return seconds
+
+
+def persist_option(command: F) -> F:
+    """Add ``--persist``."""
+    return click.option(
+        "--persist",
+        metavar="TIME",
+        callback=_read_duration,
+        envvar="ORCH_PERSIST",
+        show_envvar=True,
+        help="Keep the connections for later commands for this time after their last use (10m; 0: "
+        "keep none), instead of `connect: {persist: …}`. See `orch warm`.",
+    )(command)
+
+
 def ssh_config_option(command: F) -> F:
     """Add ``-F``, like ssh."""
     return click.option(
@@ -380,6 +415,7 @@ def host_options(command: F) -> F:
             limit_option,
             forks_option,
             ssh_config_option,
+            persist_option,
             yes_option,
             output_options,
             json_option,

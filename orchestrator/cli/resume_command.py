@@ -167,7 +167,7 @@ def prepare_resume(
     def warn(text: str) -> None:
         click.echo(f"warning: {mask(text)}", err=True)
 
-    transports = make_transports(context, prompt, warn, command_options.ssh_config)
+    transports = make_transports(context, prompt, warn, command_options.connecting)
     try:
         ask = partial(_ask_about_lost, request.lost)
         goes_on = settle(context, progress, transports, command_options.forks, ask)

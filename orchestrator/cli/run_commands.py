@@ -420,7 +420,7 @@ def run_planned(
         sink=sink,
         environ=os.environ,
         user_interface=UserInterface(terminal.prompt_function(), on_abort),
-        ssh_config=command_options.ssh_config,
+        connecting=command_options.connecting,
         resumed=command_options.resume,
     )
     _report_run(context, plan.run_id, reports, for_ci=for_ci)

@@ -41,6 +41,7 @@ _NO_STATUS = "the host sent no exit status"
 @options.environment_option
 @options.apps_option
 @options.ssh_config_option
+@options.persist_option
 @options.yes_option
 @click.argument("host", metavar="HOST", shell_complete=completion.complete_host_names)
 @click.argument("command", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
@@ -109,7 +110,7 @@ def _run_host_command(
         os.environ,
         prompter.prompt_function(),
         lambda text: click.echo(f"warning: {to_one_line(text)}", err=True),
-        ssh_config=command_options.ssh_config,
+        connecting=command_options.connecting,
     )
     session = _Session(command.host.name, LocalTerminal() if on_terminal else None, runner)
 

@@ -34,7 +34,7 @@ from orchestrator.model.event import (
     StepFinished,
     Warned,
 )
-from orchestrator.model.host import Host
+from orchestrator.model.host import NO_OVERRIDES, ConnectionOverrides, Host
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.model.step_result import HostSummary, Status
 from orchestrator.output.compared_outputs import ComparedOutputs
@@ -62,10 +62,10 @@ class LostHostsError(OrchError):
 
 
 class ConsoleOptions(Struct, frozen=True):
-    """What holds for every command: options of its steps, ``forks``, and the ssh_config file."""
+    """What holds for every command: options of its steps and connections, and ``forks``."""
 
     forks: int = 100
-    ssh_config: str | None = None
+    connecting: ConnectionOverrides = NO_OVERRIDES
     timeout: str | None = None
     environment: tuple[str, ...] = ()
 
@@ -108,7 +108,7 @@ class HostConsole:
         self._lost_reasons: dict[str, str] = {}
         self._warn = self._warn_idle = warn
         self.connections = KeptConnections()
-        self._transports = make_transports(context, prompt, self._emit_warning, options.ssh_config)
+        self._transports = make_transports(context, prompt, self._emit_warning, options.connecting)
 
     @property
     def hosts(self) -> tuple[Host, ...]:

@@ -20,7 +20,7 @@ from orchestrator.errors import (
 )
 from orchestrator.journal import check_private
 from orchestrator.model.command import StepCommand
-from orchestrator.model.host import Host
+from orchestrator.model.host import NO_OVERRIDES, ConnectionOverrides, Host
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.model.shell_quoting import always_shell_quote
 from orchestrator.planner.plan import Plan
@@ -134,7 +134,7 @@ class HostCommandRunner:
         environ: Mapping[str, str],
         prompt: PromptCallback | None,
         warn: Callable[[str], object],
-        ssh_config: str | None = None,
+        connecting: ConnectionOverrides = NO_OVERRIDES,
     ) -> None:
         """Check local files; connect later. Raises DefinitionError.
 
@@ -144,7 +144,7 @@ class HostCommandRunner:
         self._command = command
         for text in check_identity_files((command.host,)):
             warn(text)
-        self._transports = make_transports(context, prompt, warn, ssh_config)
+        self._transports = make_transports(context, prompt, warn, connecting)
         self._connection: Connection | None = None
 
     def cancel(self) -> None:

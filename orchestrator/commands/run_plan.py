@@ -25,7 +25,7 @@ from orchestrator.errors import Diagnostic, DiagnosticCollector, ExitCode, Sourc
 from orchestrator.executor import CancelToken, RunOptions, execute_plan
 from orchestrator.journal import STATE_FOLDER, RunJournal, check_private
 from orchestrator.model.event import EventSink, RunEvent, StepFinished, StepStarted, Warned
-from orchestrator.model.host import SSH_TRANSPORTS, Host
+from orchestrator.model.host import NO_OVERRIDES, SSH_TRANSPORTS, ConnectionOverrides, Host
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.model.text_encoding import encode_text
 from orchestrator.planner.plan import Plan
@@ -59,12 +59,12 @@ def run_plan(
     sink: EventSink,
     environ: Mapping[str, str],
     user_interface: UserInterface,
-    ssh_config: str | None = None,
+    connecting: ConnectionOverrides = NO_OVERRIDES,
     resumed: ResumeRequest | None = None,
 ) -> ExitCode:
     """Run the plan and return the exit code. The sink is always closed.
 
-    ``ssh_config`` is read instead of the user's and the system's files. ``resumed`` is the run that
+    ``connecting`` replaces settings of the hosts' connections. ``resumed`` is the run that
     goes on, if it is not a new one.
     """
     check_private(context.root, environ)
@@ -89,7 +89,7 @@ def run_plan(
         context,
         user_interface.prompt,
         warn,
-        ssh_config,
+        connecting,
         record_host_keys=not plan.check_mode,
     )
 
@@ -160,7 +160,7 @@ def make_transports(
     context: ProjectContext,
     prompt: PromptCallback | None,
     warn: Callable[[str], object],
-    ssh_config: str | None,
+    connecting: ConnectionOverrides,
     *,
     record_host_keys: bool = True,
 ) -> TransportRegistry:
@@ -172,7 +172,9 @@ def make_transports(
         prompt_user=prompt,
         on_secret=context.secrets.masker.add_secret,
         warn=warn,
-        ssh_config=ssh_config,
+        ssh_config=connecting.ssh_config,
+        persist=connecting.persist,
+        project=context.root,
     )
 
 

@@ -41,6 +41,8 @@ class ConnectionOptionsReader:
             "timeout": self.timeout,
             "retries": lambda value, what: read.integer(value, what, 0, 100),
             "keepalive": read.duration,
+            "persist": read.duration,
+            "persist_become": read.boolean,
             "forward_agent": read.boolean,
             "shell": self.shell,
             "become_method": lambda value, what: read.choice(value, what, BECOME_METHODS),

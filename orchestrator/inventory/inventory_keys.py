@@ -73,6 +73,19 @@ CONNECT: KeyTable = {
         _default("keepalive"),
         "keepalive: 30s",
     ),
+    "persist": FileKey(
+        "duration",
+        "How long a connection, with a new shell on it, is kept for later commands after its last "
+        "use; 0 keeps none. `orch warm status` shows them; with `transport: ssh` only",
+        _default("persist"),
+        "persist: 10m",
+    ),
+    "persist_become": FileKey(
+        "boolean",
+        "Keep shells of other users, too, if the host asks for no password to become them",
+        _default("persist_become"),
+        "persist_become: true",
+    ),
     "forward_agent": FileKey(
         "boolean",
         "Let programs on the host use the local ssh-agent",

@@ -41,12 +41,14 @@ class ConnectionOptions(Struct, frozen=True):
     """How to reach a host; None or empty means that ssh_config, then the default of SSH, decides.
 
     ``timeout`` and ``keepalive`` are seconds; ``timeout`` limits everything up to a ready shell.
-    ``ssh_config`` is a file to read instead of the usual ones. ``ssh_options`` are options of
-    ssh_config(5), as ``Keyword=value``, which override those files. Every step runs as the user
-    ``become_user`` (None: root) if ``become`` is set, unless it names a user itself. ``password``
-    is for the login, ``become_password`` for changing the user. With ``invalid``, the host cannot
-    be connected to: it says why. ``set_fields`` names the fields that the inventory sets, since a
-    set value may equal the default.
+    ``persist`` is for how many seconds the connection is kept for later commands, 0 for none;
+    ``persist_become``: shells of other users are kept as well. ``ssh_config`` is a file to read
+    instead of the usual ones. ``ssh_options`` are options of ssh_config(5), as ``Keyword=value``,
+    which override those files. Every step runs as the user ``become_user`` (None: root) if
+    ``become`` is set, unless it names a user itself. ``password`` is for the login,
+    ``become_password`` for changing the user. With ``invalid``, the host cannot be connected to:
+    it says why. ``set_fields`` names the fields that the inventory sets, since a set value may
+    equal the default.
     """
 
     address: str
@@ -61,6 +63,8 @@ class ConnectionOptions(Struct, frozen=True):
     timeout: float = 10.0
     retries: int = 2
     keepalive: float = 15.0
+    persist: float = 0.0
+    persist_become: bool = False
     forward_agent: bool = False
     shell: str = "sh"
     become_method: str = "sudo"
@@ -81,6 +85,20 @@ class ConnectionOptions(Struct, frozen=True):
 CONNECTION_DEFAULTS = dict(
     zip(ConnectionOptions.__struct_fields__[1:], ConnectionOptions.__struct_defaults__, strict=True)
 )
+
+
+class ConnectionOverrides(Struct, frozen=True):
+    """What replaces the hosts' own connection settings.
+
+    ``ssh_config`` is read instead of the user's and the system's files. ``persist`` is for how many
+    seconds connections are kept.
+    """
+
+    ssh_config: str | None = None
+    persist: float | None = None
+
+
+NO_OVERRIDES = ConnectionOverrides()
 
 
 class VariableLayer(Struct, frozen=True):

@@ -13,6 +13,9 @@ from orchestrator.remote_shell.quoting import escape_printf
 RUN_VARIABLE = "ORCH_RUN"
 """The environment variable that holds the run ID in all steps."""
 
+LEASE_SECONDS = 60.0
+"""How long a host waits for data, by default, before it kills everything that runs."""
+
 _GRACE_NAPS = 10  # tenths of a second
 _NOTES_FOLDER = ".orch/ended"  # in the home folder; also in bootstrap.sh
 
@@ -44,8 +47,8 @@ def bootstrap_script(
     # Background jobs get /dev/null as stdin, but the watcher needs the real one. Not inside the
     # eval: bash 5.2 crashes there when it duplicates the descriptor that it reads commands from.
     nonce = f"{nonce[:half]}''{nonce[half:]}"
-    first = f"{{ set +aeuvx; }} 2>/dev/null;unset o_nonce;o_nonce={nonce};o_session={session};"
-    first += "exec 3<&0;"
+    first = f"{{ set +aeuvx; }} 2>/dev/null;unset o_nonce;o_nonce={nonce};"
+    first += f"{session_assignment(session).decode()};exec 3<&0;"
     return (
         first.encode()
         + (run_assignment(run) + b";" if run else b"")
@@ -73,6 +76,11 @@ def ended_note_script(session: str, shell_pid: int, seconds: int) -> str:
 def remove_note_script(session: str) -> str:
     """Return a script that removes a session's note, and its folders if they are empty."""
     return f"rm -f ~/{_NOTES_FOLDER}/{session}; rmdir ~/{_NOTES_FOLDER} ~/.orch 2>/dev/null; true"
+
+
+def session_assignment(session: str) -> bytes:
+    """Return the shell text that names the session's note; see ``bootstrap_script``."""
+    return f"o_session={session}".encode()
 
 
 def run_assignment(run: str) -> bytes:

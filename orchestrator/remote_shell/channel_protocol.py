@@ -39,6 +39,16 @@ class ReadChunk(Struct, frozen=True):
     waited: float = 0.0
 
 
+class PreparedShell(Struct, frozen=True):
+    """A shell that has read its bootstrap, and run nothing since.
+
+    ``nonce`` is that of its markers, ``pid`` its process ID on the host, 0 if that is not known.
+    """
+
+    nonce: str
+    pid: int
+
+
 class Channel(Protocol):
     """A byte stream to and from one remote shell; only ``wake`` may be called by other threads."""
 
@@ -69,6 +79,9 @@ class Channel(Protocol):
 
     def cause(self) -> str:
         """Return why the connection broke, in one line; '' if it did not, or if that is unknown."""
+
+    def prepared_shell(self) -> PreparedShell | None:
+        """Return the shell behind the channel if it was prepared; None for a new one."""
 
 
 class CommandChannel(Channel, Protocol):

@@ -15,7 +15,12 @@ from msgspec import Struct
 from orchestrator.errors import ConnectError
 from orchestrator.model.command import StepCommand
 from orchestrator.model.sanitize import quote_output_end
-from orchestrator.remote_shell.bootstrap import bootstrap_script, run_assignment
+from orchestrator.remote_shell.bootstrap import (
+    LEASE_SECONDS,
+    bootstrap_script,
+    run_assignment,
+    session_assignment,
+)
 from orchestrator.remote_shell.channel_protocol import Channel, ReadChunk
 from orchestrator.remote_shell.decoder import (
     OutputChunk,
@@ -163,7 +168,7 @@ class ShellSession:
         channel: Channel,
         *,
         ready_timeout: float,
-        lease: float = 60,
+        lease: float = LEASE_SECONDS,
         renew: float = 20,
         endpoint: str = "",
         run: str = "",
@@ -171,18 +176,21 @@ class ShellSession:
     ) -> None:
         self.round_trips = 0
         self.session_id = session_id
-        self.shell_pid = 0
-        self._run = self._sent_run = run
+        self._run = run
         self._channel = channel
         self._ready_timeout, self._lease, self._renew = ready_timeout, lease, renew
         self._error_prefix = f"{endpoint}: " if endpoint else ""
-        self._nonce = secrets.token_hex(16)
+        prepared = channel.prepared_shell()
+        self._nonce = prepared.nonce if prepared else secrets.token_hex(16)
         self._streams = StreamDecoder(self._nonce)
         self._known: dict[int, KnownStepState] = {}
         self._noise = b""
-        self._bootstrap_sent = False
+        self._bootstrap_sent = prepared is not None
+        self._sent_run = "" if prepared else run
+        self._unsent_session_id = session_id if prepared else ""
+        self.shell_pid = prepared.pid if prepared else 0
         self._installed_functions: dict[str, str] = {}
-        self._ready = False
+        self._ready = prepared is not None
         self._cancelled = False
         self._end_text = ""
         self._gone_since: float | None = None
@@ -267,6 +275,9 @@ class ShellSession:
             self._bootstrap_sent = True
         elif self._run != self._sent_run:
             data = run_assignment(self._run) + b"\n" + data
+        if self._unsent_session_id:
+            data = session_assignment(self._unsent_session_id) + b"\n" + data
+            self._unsent_session_id = ""
         self._sent_run = self._run
         self._listener, self._steps = listener, {c.step: c for c in commands}
         self._running, self._failed, self._sent = None, False, False

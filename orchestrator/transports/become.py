@@ -325,6 +325,9 @@ class BecomeChannel:
         """Implement ``Channel.cause``."""
         return self._channel.cause()
 
+    def prepared_shell(self) -> None:
+        """Return None: the shell starts when the tool has changed the user."""
+
     def _await_shell(self, chunk: ReadChunk) -> ReadChunk:
         before, token, after = (self._held + chunk.stdout).partition(self._token)
         self._shell_started = bool(token)

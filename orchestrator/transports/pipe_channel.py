@@ -102,6 +102,9 @@ class PipeChannel:
         """Return '': a pipe gives no cause."""
         return ""
 
+    def prepared_shell(self) -> None:
+        """Return None: a shell starts with its channel."""
+
     def close(self) -> None:
         """End the shell and close its pipes. Safe to call twice."""
         with self._wake_lock:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, DefinitionError, Diagnostic, suggest_nearest
 from orchestrator.model.host import TRANSPORTS, Host
@@ -21,11 +22,12 @@ from orchestrator.transports.prompts import (
     SecretCallback,
 )
 from orchestrator.transports.ssh.agent_client import AgentRegistry
-from orchestrator.transports.ssh.route import RouteResolver
+from orchestrator.transports.ssh.route import Route, RouteResolver
 from orchestrator.transports.ssh_config.lookup import SYSTEM_CONFIG
 from orchestrator.transports.ssh_config.resolve import ConnectionResolver, DuplicateHostGuard
 
 if TYPE_CHECKING:
+    from orchestrator.transports.broker.client import BrokerClient
     from orchestrator.transports.openssh.openssh_connector import OpensshConnector
     from orchestrator.transports.sandbox.server import SandboxServer
     from orchestrator.transports.ssh.connector import SshConnector
@@ -42,6 +44,8 @@ class TransportRegistry:
     ``sandbox_folder`` contains a home folder for each sandbox host of the stage.
     Keys, known_hosts, ssh_config and the agent are those of ``home`` and ``environ``.
     ``ssh_config`` replaces the user's file and ``system_config``, as with ``ssh -F``.
+    ``project`` is the folder of the project whose broker keeps connections; without it, none are
+    kept. ``persist`` replaces the hosts' own setting, in seconds.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class TransportRegistry:
         warn: Callable[[str], object] = lambda _text: None,
         ssh_config: str | None = None,
         system_config: Path = SYSTEM_CONFIG,
+        project: Path | None = None,
+        persist: float | None = None,
     ) -> None:
         environ = os.environ if environ is None else environ
         self.agents = AgentRegistry(environ, warn)
@@ -71,6 +77,9 @@ class TransportRegistry:
             agents=self.agents,
             ssh_config=ssh_config,
             system_config=system_config,
+            warn=warn,
+            project=project,
+            persist=persist,
         )
         self._connectors = _Connectors(self._settings, {})
         self._cancelled: list[_Connectors] = []  # their open connections are kept until the end
@@ -133,6 +142,9 @@ class _ConnectorSettings(Struct, frozen=True):
     agents: AgentRegistry
     ssh_config: str | None
     system_config: Path
+    warn: Callable[[str], object]
+    project: Path | None
+    persist: float | None
 
 
 class _Connectors:
@@ -164,6 +176,8 @@ class _Connectors:
         self._ssh: SshConnector | None = None
         self._openssh: OpensshConnector | None = None
         self._sandbox: SandboxServer | None = None
+        self._broker: BrokerClient | None = None
+        self._broker_warned = False
 
     def connect(self, host: Host) -> Connection:
         """Connect to a host with its transport."""
@@ -184,7 +198,62 @@ class _Connectors:
             return self._openssh_connector().connect(host.name, connect)
         route = self._routes.resolve(connect)
         self._duplicate_guard.check_duplicate(host.name, route.connection)
+        if (broker := self._broker_for(host, route)) is not None:
+            persisting = replace(host, connect=replace(connect, persist=self._persist(host)))
+            try:
+                return self._connect_through(broker, persisting, route)
+            except OSError as error:
+                self._warn_once(f"connections are not kept: {error}")
         return self._ssh_connector().connect(route)
+
+    def _persist(self, host: Host) -> float:
+        persist = self._settings.persist
+        return host.connect.persist if persist is None else persist
+
+    def _broker_for(self, host: Host, route: Route) -> BrokerClient | None:
+        """Return the link to the broker if it may keep the connection to this host.
+
+        Agents are never forwarded through kept connections, and a jump host's password is only
+        known here.
+        """
+        project = self._settings.project
+        if project is None or self._persist(host) <= 0 or route.connection.settings.forward_agent:
+            return None
+        if any(hop.connection.connect.password is not None for hop in route.jump_hosts):
+            return None
+        with self._lock:
+            self._raise_if_cancelled()
+            if self._broker is None:
+                from orchestrator.transports.broker.client import BrokerClient, BrokerSettings
+
+                self._broker = BrokerClient(
+                    BrokerSettings(
+                        project,
+                        self._settings.home,
+                        self._settings.environ,
+                        record_host_keys=self._settings.record_host_keys,
+                        prompt_user=self._settings.prompt_user,
+                        on_secret=self._settings.on_secret,
+                        warn=self._settings.warn,
+                    ),
+                    self._stop,
+                )
+            return self._broker
+
+    def _connect_through(self, broker: BrokerClient, host: Host, route: Route) -> Connection:
+        """Connect through the broker. Raises ConnectError; OSError if there is no broker."""
+        return broker.connect(
+            host,
+            route,
+            self.credential_store,
+            lambda: self._ssh_connector().connect(route),
+        )
+
+    def _warn_once(self, text: str) -> None:
+        with self._lock:
+            is_first, self._broker_warned = not self._broker_warned, True
+        if is_first:
+            self._settings.warn(text)
 
     def cancel(self) -> None:
         """Cancel pending connections with ConnectError and refuse new ones; keep open ones."""
@@ -193,6 +262,8 @@ class _Connectors:
             self._ssh.cancel()
         if self._openssh is not None:
             self._openssh.cancel()
+        if self._broker is not None:
+            self._broker.cancel()
 
     def close(self) -> None:
         """Close all connections and end the sandbox. Safe to call twice."""
@@ -201,12 +272,15 @@ class _Connectors:
             ssh, self._ssh = self._ssh, None
             openssh, self._openssh = self._openssh, None
             sandbox, self._sandbox = self._sandbox, None
+            broker, self._broker = self._broker, None
         if ssh is not None:
             ssh.close()
         if openssh is not None:
             openssh.close()
         if sandbox is not None:
             sandbox.close()
+        if broker is not None:
+            broker.close()
 
     def _ssh_connector(self) -> SshConnector:
         with self._lock:

@@ -32,6 +32,14 @@ _DURATION = lazy_regex(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MAX_SECONDS = 3650 * 86400
 _MAX_SHOWN_CHARS = 40
+DURATION_FORMAT = "seconds, or like 250ms, 10s, 5m, 1h"
+"""How durations are written, for messages."""
+
+
+def parse_duration(text: str) -> float | None:
+    """Return a written duration in seconds; None if it is none."""
+    match = _DURATION.fullmatch(text)
+    return float(match[1]) * _SECONDS[match[2] or "s"] if match else None
 
 
 def describe_value(value: MarkedValue) -> str:
@@ -192,11 +200,10 @@ class SchemaReader:
         if value is None:
             return None
         plain = isinstance(value.data, (str, int, float)) and not isinstance(value.data, bool)
-        match = _DURATION.fullmatch(_value_text(value.data)) if plain else None
-        if match is None:
-            self.report_mismatch(value, what, "a duration: seconds, or like 250ms, 10s, 5m, 1h")
+        seconds = parse_duration(_value_text(value.data)) if plain else None
+        if seconds is None:
+            self.report_mismatch(value, what, f"a duration: {DURATION_FORMAT}")
             return None
-        seconds = float(match[1]) * _SECONDS[match[2] or "s"]
         if seconds > _MAX_SECONDS:
             self.report_mismatch(value, what, f"a duration of {_MAX_SECONDS // 86400} days at most")
             return None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from orchestrator.model.command import StepCommand
 from orchestrator.remote_shell import CommandResult, ShellSession
-from orchestrator.remote_shell.channel_protocol import Channel, ReadChunk
+from orchestrator.remote_shell.channel_protocol import Channel, PreparedShell, ReadChunk
 
 SHELLS = {"dash": "/usr/bin/dash", "bash": "/usr/bin/bash", "busybox": "/usr/bin/busybox"}
 WAIT_TIMEOUT = 30.0  # timeout in seconds of every wait
@@ -117,6 +117,9 @@ class RecordingChannel:
 
     def cause(self) -> str:
         return self._channel.cause()
+
+    def prepared_shell(self) -> PreparedShell | None:
+        return self._channel.prepared_shell()
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:

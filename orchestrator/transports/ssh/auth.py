@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NoReturn, Protocol
 
+from msgspec.structs import replace
+
 from orchestrator.errors import ConnectError
 from orchestrator.model.sanitize import quote_output, quote_output_end, to_one_line
 from orchestrator.transports.prompts import (
@@ -35,6 +37,10 @@ class AuthenticatedConnection(Protocol):
 
     def auth_failed(self, error: ConnectError) -> NoReturn:
         """End the connection, because no method is left. Does not return."""
+
+
+def _refuse_to_sign(_: bytes, __: str) -> bytes:
+    raise AgentError("the key is no longer known")
 
 
 class ClientAuth:
@@ -91,6 +97,13 @@ class ClientAuth:
     def is_authenticated(self) -> bool:
         """Return True after success. paramiko calls it."""
         return self._authenticated
+
+    def forget_credentials(self) -> None:
+        """Forget passwords and private keys, after the login; the accepted key keeps its name."""
+        self._key_offer, self._remaining_keys, self._key = KeyOffer((), ()), [], None
+        self._credentials, self._unconfirmed_prompts, self._refused_prompts = None, [], set()
+        if self.accepted_key is not None:
+            self.accepted_key = replace(self.accepted_key, sign=_refuse_to_sign)
 
     def abort(self) -> None:
         """Do nothing. paramiko calls it when the connection ends."""

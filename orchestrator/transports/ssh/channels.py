@@ -11,7 +11,12 @@ from itertools import accumulate
 from typing import Protocol
 
 from orchestrator.errors import ConnectError
-from orchestrator.remote_shell.channel_protocol import ReadChunk, Terminal, TerminalSize
+from orchestrator.remote_shell.channel_protocol import (
+    PreparedShell,
+    ReadChunk,
+    Terminal,
+    TerminalSize,
+)
 from orchestrator.transports.ssh.agent_client import (
     LIST_TIMEOUT,
     MAX_MESSAGE_BYTES,
@@ -370,6 +375,10 @@ class ShellChannel(SshChannel):
         An exit status is no proof of complete output: OpenSSH sends it before the last output.
         """
         return "" if self._eof_received else self._owner.cause()
+
+    def prepared_shell(self) -> PreparedShell | None:
+        """Implement ``Channel.prepared_shell``."""
+        return None
 
     def resize(self, size: TerminalSize) -> None:
         """Implement ``CommandChannel.resize``."""

@@ -57,7 +57,8 @@ class SshClient(SshTransport):
     ``AuthenticatedConnection``.
 
     ``agent`` is the SSH agent that is forwarded to the host's shells, or None. ``environment``
-    are the variables that are sent to them. ``is_jump_host``: the connection is for tunnels only
+    are the variables that are sent to them. ``host_key_blob`` is the host's public key or
+    certificate in SSH's format. ``is_jump_host``: the connection is for tunnels only
     and opens no shell.
     """
 
@@ -73,8 +74,11 @@ class SshClient(SshTransport):
         agent: AgentClient | None = None,
         is_jump_host: bool = False,
         environment: tuple[tuple[str, str], ...] = (),
+        channel_class: type[ShellChannel] = ShellChannel,
     ) -> None:
         super().__init__(stream)
+        self._channel_class = channel_class
+        self.host_key_blob = b""
         self._preferred_keys = host_key_verifier.algorithm_order(key_types)
         self._connect, self._host_key_verifier = connect, host_key_verifier
         self._agent, self._is_jump_host, self._environment = agent, is_jump_host, environment
@@ -204,6 +208,7 @@ class SshClient(SshTransport):
 
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
         super()._verify_key(host_key, sig)  # the server has this key; now check whose key it is
+        self.host_key_blob = host_key
         try:
             self._host_key_verifier.verify(host_key)
         except ConnectError as error:
@@ -218,7 +223,7 @@ class SshClient(SshTransport):
         with self.lock:
             command_bytes = command.encode("utf-8", "surrogateescape")
             forward_agent = self._agent is not None and not self._agent.error
-            shell = ShellChannel(
+            shell = self._channel_class(
                 self,
                 self._next_channel(),
                 command_bytes,

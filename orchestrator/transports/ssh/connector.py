@@ -18,7 +18,7 @@ from orchestrator.transports.prompts import (
     CredentialStore,
     LoginCredentials,
 )
-from orchestrator.transports.ssh.agent_client import AgentRegistry
+from orchestrator.transports.ssh.agent_client import AgentError, AgentRegistry
 from orchestrator.transports.ssh.algorithms import apply_ssh_settings
 from orchestrator.transports.ssh.byte_stream import ByteStream, SocketStream, WriteFlusher
 from orchestrator.transports.ssh.channels import ShellChannel
@@ -80,37 +80,47 @@ class SshConnection:
         )
 
     def _open(self, request: Callable[[], ShellChannel]) -> ShellChannel:
-        """Open a channel that ``request`` returns.
-
-        sshd still counts a session for a moment after it confirmed that the session is closed.
-        If the host allows only one session, a refusal right after a close is therefore retried.
-        """
-        end = time.monotonic() + SESSION_SETTLE_TIME
-        while True:
-            shell = request()
-            try:
-                shell.wait_open(self._connect.timeout)
-                return shell
-            except ChannelRefusedError:
-                if self._client.close_spare_shell():
-                    end = time.monotonic() + SESSION_SETTLE_TIME
-                elif (
-                    not self._client.has_recently_closed(SESSION_SETTLE_TIME)
-                    or time.monotonic() > end
-                ):
-                    raise
-                time.sleep(FIRST_PAUSE / 2)
+        return open_channel(
+            self._client, request, self._connect.timeout, self._client.close_spare_shell
+        )
 
     def close(self) -> None:
         """Close the connection and its channels. Safe to call twice and from any thread."""
         self._client.hang_up()
 
 
+def open_channel(
+    client: SshClient,
+    request: Callable[[], ShellChannel],
+    timeout: float,
+    close_spare: Callable[[], bool],
+) -> ShellChannel:
+    """Open a channel that ``request`` returns, within ``timeout`` seconds. Raises ConnectError.
+
+    If the host refuses it, unused channels are closed (``close_spare``, which returns False if
+    there are none). sshd still counts a session for a moment after it confirmed that the session is
+    closed. If the host allows only one session, a refusal right after a close is therefore retried.
+    """
+    end = time.monotonic() + SESSION_SETTLE_TIME
+    while True:
+        shell = request()
+        try:
+            shell.wait_open(timeout)
+            return shell
+        except ChannelRefusedError:
+            if close_spare():
+                end = time.monotonic() + SESSION_SETTLE_TIME
+            elif not client.has_recently_closed(SESSION_SETTLE_TIME) or time.monotonic() > end:
+                raise
+            time.sleep(FIRST_PAUSE / 2)
+
+
 class SshConnector:
     """Makes SSH connections and keeps track of them, so that they can be closed together.
 
-    Setting ``stop``, the run's event, makes pending connections fail with CancelledError. The
-    other arguments are those of ``TransportRegistry``.
+    Setting ``stop``, the run's event, makes pending connections fail with CancelledError.
+    ``channel_class`` is the class of the connections' channels. The other arguments are those of
+    ``TransportRegistry``.
     """
 
     def __init__(
@@ -122,13 +132,15 @@ class SshConnector:
         agents: AgentRegistry,
         *,
         record_host_keys: bool,
+        channel_class: type[ShellChannel] = ShellChannel,
     ) -> None:
+        self._channel_class = channel_class
         self.flusher = WriteFlusher()
         self._stop, self._environ = stop, environ
         self._handshake_limiter = HandshakeLimiter()
         self._known_hosts_store = KnownHostsStore(home, record_host_keys=record_host_keys)
         self._credential_store, self._agents = credential_store, agents
-        self._keyring = Keyring(home, agents, credential_store)
+        self._home, self._keyring = home, Keyring(home, agents, credential_store)
         self._jump_connections = JumpConnections(self._connect_jump_host)
         self._lock = threading.Lock()
         self._pending: set[SshClient] = set()
@@ -136,9 +148,14 @@ class SshConnector:
 
     def connect(self, route: Route) -> SshConnection:
         """Connect to a host. Raises ConnectError, whose message names the endpoint."""
+        client, target = self.log_in(route)
+        return SshConnection(client, target, route.login_user, self._credential_store)
+
+    def log_in(self, route: Route) -> tuple[SshClient, SshTarget]:
+        """Connect to a host and log in. Raises ConnectError, whose message names the endpoint."""
         target = self._make_target(route)
         try:
-            return self.open_connection(target)
+            return self._log_in_with_retries(target), target
         except CancelledError:
             raise
         except ConnectError as error:
@@ -163,6 +180,16 @@ class SshConnector:
         for client in pending:
             client.hang_up()
 
+    def forget_credentials(self) -> None:
+        """Forget passwords and private keys. ``stop`` must be set; open connections stay."""
+        self._credential_store = CredentialStore(None, {}, self._stop)
+        self._keyring = Keyring(self._home, AgentRegistry({}))
+        self._environ = {}
+        with self._lock:
+            clients = list(self._open)
+        for client in clients:
+            client.auth.forget_credentials()
+
     def close(self) -> None:
         """Close all connections and end their threads. ``stop`` must be set."""
         self._handshake_limiter.wake_waiting()
@@ -184,6 +211,27 @@ class SshConnector:
             forwarded_agent=None if is_jump_host else self._agents.agent_to_forward(settings),
             is_jump_host=is_jump_host,
         )
+
+    def is_trusted(self, route: Route, host_key: bytes) -> bool:
+        """Return True if known_hosts, as it is now, has this key for the host."""
+        connect, settings = route.connection.connect, route.connection.settings
+        port = connect.port or 22
+        try:
+            self._known_hosts_store.verifier_for(connect, port, settings).verify(host_key)
+        except ConnectError:
+            return False
+        return True
+
+    def is_in_agent(self, route: Route, key: bytes) -> bool:
+        """Return True if the agent has this key now."""
+        agent = self._agents.agent_for_keys(route.connection.settings)
+        if agent is None:
+            return False
+        deadline = Deadline(route.connection.connect.timeout, self._stop)
+        try:
+            return any(blob == key for blob, _ in agent.list_keys(deadline))
+        except (AgentError, ConnectError):
+            return False
 
     def _connect_jump_host(self, chain: JumpChain) -> SshClient:
         """Connect to the last jump host of a chain."""
@@ -252,6 +300,7 @@ class SshConnector:
                     agent=target.forwarded_agent,
                     is_jump_host=target.is_jump_host,
                     environment=target.settings.set_env,
+                    channel_class=self._channel_class,
                 )
                 apply_ssh_settings(client, target.settings)
                 self._log_in(client, deadline)

@@ -42,7 +42,7 @@ class LoginKey(Struct, frozen=True):
     not tell. ``sign`` takes data and an algorithm; it raises AgentError, or
     CredentialRequiredError if a passphrase is needed. ``offer_first``: ask the server whether it
     accepts the key before signing, which may bother the user. ``is_locked``: a passphrase is
-    needed.
+    needed. ``in_agent``: an agent signs.
     """
 
     blob: bytes
@@ -50,6 +50,7 @@ class LoginKey(Struct, frozen=True):
     sign: Callable[[bytes, str], bytes]
     offer_first: bool = False
     is_locked: bool = False
+    in_agent: bool = False
 
     @property
     def key_type(self) -> str:
@@ -249,7 +250,7 @@ def _make_agent_key(agent: AgentClient, blob: bytes, comment: str, deadline: Dea
     def sign(data: bytes, algorithm: str) -> bytes:
         return agent.sign(blob, data, algorithm, deadline)
 
-    return LoginKey(blob, f"agent {comment}", sign, True)
+    return LoginKey(blob, f"agent {comment}", sign, True, in_agent=True)
 
 
 def key_type_of(blob: bytes) -> str:

@@ -17,7 +17,7 @@ from orchestrator.planner.plan_builder import build_plan
 from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.template_objects import run_view
 from orchestrator.playbook import TaskRequest, load_tasks
-from orchestrator.remote_shell.channel_protocol import Channel, Connection, ReadChunk
+from orchestrator.remote_shell.channel_protocol import Channel, Connection, PreparedShell, ReadChunk
 from orchestrator.transports.registry import TransportRegistry
 from tests.projects import OrchProject
 from tests.sshd import SshdServer
@@ -84,6 +84,9 @@ class CountingChannel:
 
     def cause(self) -> str:
         return self.of.cause()
+
+    def prepared_shell(self) -> PreparedShell | None:
+        return self.of.prepared_shell()
 
 
 @pytest.fixture

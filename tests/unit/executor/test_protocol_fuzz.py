@@ -13,7 +13,7 @@ from orchestrator.model.event import RunEvent, StepFinished, StepStarted
 from orchestrator.model.host import ConnectionOptions, Host
 from orchestrator.planner.plan import PlannedStep
 from orchestrator.remote_shell import SessionLostError, ShellNotReadyError, ShellSession
-from orchestrator.remote_shell.channel_protocol import ReadChunk
+from orchestrator.remote_shell.channel_protocol import PreparedShell, ReadChunk
 
 NUMBERS = ("1", "2", "3", "0", "-1", "", "٣", "²", "1_0", "+1", "9" * 39, "9" * 5000, "1.5", "x")
 HOWS = ("done", "guard", "unsure", "missing", "when", "timeout", "gone", "done ", "perhaps", "")
@@ -123,6 +123,9 @@ class FedChannel:
 
     def cause(self) -> str:
         return ""
+
+    def prepared_shell(self) -> PreparedShell | None:
+        return None
 
 
 def make_steps() -> list[tuple[PlannedStep, StepCommand]]:

@@ -1,0 +1,1 @@
+"""The broker: a process that keeps connections open between commands."""
