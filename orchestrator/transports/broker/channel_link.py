@@ -82,7 +82,8 @@ class ChannelLink:
             self._refuse(ConnectError("connect", "the command has ended"))
         elif kept is None:
             self._connect()
-        elif kept in command.used:
+        elif kept in command.used or command.may_clearly_use(kept):
+            command.used.add(kept)
             self._use(kept)
         else:
             self._broker.work(lambda: self._check(command, kept))

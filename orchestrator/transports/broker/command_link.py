@@ -104,6 +104,12 @@ class CommandLink:
             for name in hop.connect.known_hosts or STANDARD_FILES
         )
 
+    def may_clearly_use(self, kept: KeptConnection) -> bool:
+        """Return True if nothing that ``may_use`` depends on has changed. Does not block."""
+        if self.known_hosts_state(kept.route) != kept.known_hosts:
+            return False
+        return not kept.agent_key or self._agent_keys.get(_agent_key_of(kept), False)
+
     def may_use(self, kept: KeptConnection) -> bool:
         """Return True if the command would trust and reach the host in the same way now.
 
@@ -116,7 +122,7 @@ class CommandLink:
             kept.known_hosts = state
         if not kept.agent_key:
             return True
-        key = kept.route.connection.settings.identity_agent, kept.agent_key
+        key = _agent_key_of(kept)
         if key not in self._agent_keys:
             self._agent_keys[key] = self._connector.is_in_agent(kept.route, kept.agent_key)
         return self._agent_keys[key]
@@ -173,6 +179,10 @@ class CommandLink:
         self._agents.close()
         self._environ = {}
         self._broker.end_command(self)
+
+
+def _agent_key_of(kept: KeptConnection) -> tuple[str | None, bytes]:
+    return kept.route.connection.settings.identity_agent, kept.agent_key
 
 
 class _Question:

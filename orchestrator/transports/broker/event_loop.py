@@ -49,14 +49,14 @@ class EventLoop:
         for fd in (self._woken, self._waker):
             os.set_blocking(fd, False)
         self._selector.register(self._woken, selectors.EVENT_READ)
-        self._is_waiting = threading.Event()
+        self._is_waiting = False
         self._is_running = True
 
     def call_soon(self, call: Call) -> None:
         """Call it in the loop's thread. Thread-safe."""
         self._calls.append(call)
-        if self._is_waiting.is_set():
-            self._is_waiting.clear()
+        if self._is_waiting:
+            self._is_waiting = False
             with contextlib.suppress(BlockingIOError):
                 os.write(self._waker, b".")
 
@@ -83,10 +83,9 @@ class EventLoop:
     def run(self) -> None:
         """Wait and call until ``stop`` is called."""
         while self._is_running:
-            self._is_waiting.set()
-            timeout = self._seconds_to_wait()
-            ready = self._selector.select(timeout)
-            self._is_waiting.clear()
+            self._is_waiting = True  # before the look at the calls, so that none is missed
+            ready = self._selector.select(self._seconds_to_wait())
+            self._is_waiting = False
             for key, events in ready:
                 if key.data is None:
                     with contextlib.suppress(BlockingIOError):

@@ -305,7 +305,6 @@ def main() -> None:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     threading.stack_size(1 << 19)
-    sys.setswitchinterval(0.001)
     Broker(listener, Path(sys.argv[1])).run()
     os._exit(0)  # the reader threads are daemons
 

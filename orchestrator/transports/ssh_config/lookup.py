@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -405,6 +406,9 @@ def _relevant_blocks(file: ConfigFile, host: str) -> Iterator[ConfigBlock]:
 
 def _canonical_host(host: str) -> str:
     """Return a name in lower case, or an address in canonical form."""
+    with suppress(OSError, ValueError):
+        socket.inet_pton(socket.AF_INET, host)  # accepts the canonical form only
+        return host
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         return socket.getnameinfo(found[0][4], socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
