@@ -100,3 +100,11 @@ def reject_repeated(ctx: click.Context, param: click.Parameter, value: Any) -> A
         listed = " and ".join(str(v) for v in value)
         raise click.UsageError(f"{param.opts[-1]} is given more than once: {listed}", ctx)
     return value[0] if value else None
+
+
+class NestedGroup(CommandGroup):
+    """The commands of a command, as in `orch vault edit`."""
+
+    def unknown_command_hint(self, ctx: click.Context, _name: str) -> str:
+        """Return the commands."""
+        return f"the commands are: {', '.join(self.list_commands(ctx))}"

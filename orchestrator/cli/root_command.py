@@ -22,6 +22,7 @@ from orchestrator.cli import (
     stdio,
     transfer_commands,
     vault_commands,
+    warm_commands,
 )
 from orchestrator.cli.error_output import print_error
 from orchestrator.cli.group import CommandGroup
@@ -91,6 +92,7 @@ for _command in (
     *show_commands.SHOW_COMMANDS,
     *init_command.INIT_COMMANDS,
     *new_command.NEW_COMMANDS,
+    *warm_commands.WARM_COMMANDS,
     *vault_commands.VAULT_COMMANDS,
 ):
     orch.add_command(_command)

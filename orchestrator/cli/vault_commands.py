@@ -11,19 +11,13 @@ from typing import Any, TypeVar
 import click
 
 from orchestrator.cli import completion
-from orchestrator.cli.group import CommandGroup
+from orchestrator.cli.group import NestedGroup
 from orchestrator.errors import Diagnostic, ExitCode, UsageError
 
 
-class VaultGroup(CommandGroup):
-    """The commands of `orch vault`."""
-
-    def unknown_command_hint(self, ctx: click.Context, _name: str) -> str:
-        """Return the commands."""
-        return f"the commands are: {', '.join(self.list_commands(ctx))}"
-
-
-@click.group("vault", cls=VaultGroup, short_help="Encrypt and decrypt files as ansible-vault does.")
+@click.group(
+    "vault", cls=NestedGroup, short_help="Encrypt and decrypt files as ansible-vault does."
+)
 def vault_command() -> None:
     """Encrypt and decrypt files and values in the format of Ansible Vault.
 

@@ -635,23 +635,28 @@ def connect_or_start(path: Path, environ: Mapping[str, str]) -> socket.socket:
 
 
 def _start_broker(listener: socket.socket, path: Path, environ: Mapping[str, str]) -> None:
-    """Start a broker on a socket, in a session of its own. Raises OSError."""
+    """Start a broker on a socket, in a session of its own. Raises OSError.
+
+    A shell in between leaves it to the system, so that it does not become a zombie of a command.
+    """
     known = (*_BROKER_ENVIRONMENT, RUNTIME_VARIABLE)
-    argv = [sys.executable, "-m", "orchestrator.transports.broker.server", str(path)]
+    program = [sys.executable, "-m", "orchestrator.transports.broker.server", str(path)]
+    argv = ["sh", "-c", '"$@" <&3 3<&- &', "sh", *program]
     devnull = os.open(os.devnull, os.O_RDWR)
     log = os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.posix_spawn(
-            sys.executable,
+        shell = os.posix_spawn(
+            "/bin/sh",
             argv,
             {name: environ[name] for name in known if name in environ},
             file_actions=[
-                (os.POSIX_SPAWN_DUP2, listener.fileno(), 0),
                 (os.POSIX_SPAWN_DUP2, devnull, 1),
                 (os.POSIX_SPAWN_DUP2, log, 2),
+                (os.POSIX_SPAWN_DUP2, listener.fileno(), 3),  # last: one of those may be 3
             ],
             setsid=True,
         )
+        os.waitpid(shell, 0)
     finally:
         os.close(devnull)
         os.close(log)

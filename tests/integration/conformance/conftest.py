@@ -24,6 +24,7 @@ from orchestrator.remote_shell.channel_protocol import Connection
 from orchestrator.transports import TransportRegistry
 from orchestrator.transports.local import LocalConnection
 from tests.sshd import SshdServer, sshd
+from tests.support.broker import BrokerOfTests, broker
 from tests.support.session_recording import (
     SHELLS,
     WAIT_TIMEOUT,
@@ -33,7 +34,7 @@ from tests.support.session_recording import (
     wait_until,
 )
 
-__all__ = ["sshd"]  # a fixture: one server for all of these tests
+__all__ = ["broker", "sshd"]  # fixtures: one of each for all of these tests
 
 ConnectionFactory = Callable[[str, Path, pytest.FixtureRequest], AbstractContextManager[Connection]]
 
@@ -87,6 +88,23 @@ def sandbox_connection(
         yield connector.connect(Host("web1", connect, (), (), SourcePosition("test")))
 
 
+@contextmanager
+def warm_connection(
+    shell: str, folder: Path, request: pytest.FixtureRequest
+) -> Iterator[Connection]:
+    """A connection that an earlier command has left with the broker, with a prepared shell."""
+    server: SshdServer = request.getfixturevalue("sshd")
+    broker: BrokerOfTests = request.getfixturevalue("broker")
+    connect = replace(server.connect_options(shell=wrapped_shell(shell, folder)), persist=600.0)
+    host = replace(server.inventory_host(connect=connect), name=f"warm-{uuid4().hex}")
+    with closing(broker.transports(folder)) as earlier:
+        earlier.connect(host).close()
+    broker.wait_for_shells(host.name, 1)
+    with closing(broker.transports(folder)) as connector:
+        yield connector.connect(host)
+    broker.close_host(host.name)
+
+
 def write_fast_config(folder: Path) -> str:
     """Write an ssh_config with a cheap key exchange (ssh's default takes 66 ms of CPU)."""
     config = folder / "ssh_config"
@@ -105,6 +123,7 @@ TRANSPORTS: dict[str, ConnectionFactory] = {
     "ssh": ssh_connection,
     "openssh": openssh_connection,
     "sandbox": sandbox_connection,
+    "warm": warm_connection,
 }
 
 # ssh has shown by then what shells differ in, and each round takes half a minute

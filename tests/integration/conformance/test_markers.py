@@ -22,6 +22,8 @@ from tests.support.session_recording import (
 
 def session_nonce(channel: RecordingChannel) -> str:
     """Return the session's nonce."""
+    if prepared := channel.prepared_shell():
+        return prepared.nonce
     found = re.search(rb"o_nonce=([0-9a-f]{16})''([0-9a-f]{16});", channel.written)
     assert found
     return (found[1] + found[2]).decode()

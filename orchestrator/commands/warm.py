@@ -1,0 +1,101 @@
+"""Connections that are kept between commands: making, listing and closing them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from orchestrator.commands.context import ProjectContext
+from orchestrator.commands.run_plan import UserInterface, make_transports, raise_fd_limit
+from orchestrator.commands.signals import handle_interrupts
+from orchestrator.errors import ConnectError, ExitCode
+from orchestrator.model.host import ConnectionOverrides, Host
+from orchestrator.transports.broker.client import (
+    BrokerUnavailableError,
+    end_broker,
+    query_status,
+)
+from orchestrator.transports.broker.messages import BrokerStatus
+
+DEFAULT_PERSIST = 600.0
+"""Seconds that ``orch warm up`` keeps a connection for if neither the inventory nor an option says
+it."""
+
+
+class WarmedHost(Struct, frozen=True):
+    """A host that was connected to. ``error`` says why it could not be."""
+
+    host: str
+    seconds: float
+    error: str = ""
+    hint: str = ""
+
+
+def warm_up(
+    context: ProjectContext,
+    forks: int,
+    user_interface: UserInterface,
+    warn: Callable[[str], object],
+    connecting: ConnectionOverrides,
+) -> tuple[list[WarmedHost], ExitCode]:
+    """Connect to the hosts, ``forks`` at a time, and leave the connections with the broker.
+
+    Nothing is run on them. The first Ctrl-C cancels what is pending.
+    """
+    raise_fd_limit()
+    context = replace(context, hosts=tuple(_persisting(host) for host in context.hosts))
+    transports = make_transports(context, user_interface.prompt, warn, connecting)
+    stop = threading.Event()
+
+    def connect(host: Host) -> WarmedHost:
+        began = time.monotonic()
+        try:
+            transports.connect(host).close()
+        except ConnectError as error:
+            return WarmedHost(host.name, time.monotonic() - began, error.reason, error.hint)
+        return WarmedHost(host.name, time.monotonic() - began)
+
+    def cancel() -> None:
+        stop.set()
+        transports.cancel()
+
+    with handle_interrupts(cancel, lambda _: None, lambda: user_interface.on_abort({})):
+        try:
+            with ThreadPoolExecutor(forks) as pool:
+                hosts = list(pool.map(connect, context.hosts))
+        finally:
+            transports.close()
+    if stop.is_set():
+        return hosts, ExitCode.INTERRUPTED
+    has_failed = any(host.error for host in hosts)
+    return hosts, ExitCode.UNREACHABLE if has_failed else ExitCode.OK
+
+
+def kept_connections(root: Path, environ: Mapping[str, str]) -> BrokerStatus | None:
+    """Return what is kept for a project; None if nothing is. Raises BrokerUnavailableError."""
+    return query_status(root, environ)
+
+
+def close_kept(root: Path, environ: Mapping[str, str], hosts: list[str] | None = None) -> list[str]:
+    """Close the kept connections of these hosts, or all; return the hosts' names."""
+    return end_broker(root, environ, hosts) or []
+
+
+def _persisting(host: Host) -> Host:
+    persist = host.connect.persist or DEFAULT_PERSIST
+    return replace(host, connect=replace(host.connect, persist=persist))
+
+
+__all__ = [
+    "BrokerUnavailableError",
+    "WarmedHost",
+    "close_kept",
+    "kept_connections",
+    "warm_up",
+]
