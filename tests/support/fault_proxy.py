@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.support.link_faults import FaultKind, LinkDirection, LinkFault
 
@@ -96,6 +96,10 @@ class FaultProxy:
         """Set the faults from now on by the host's address, and end all connections."""
         self._run_in_thread(lambda: self._begin_faults(faults))
 
+    def strike(self, faults: Mapping[str, LinkFault]) -> None:
+        """Set the faults of connections that are open, at bytes counted from now on."""
+        self._run_in_thread(lambda: self._strike(faults))
+
     def stall(self, addresses: Collection[str]) -> None:
         """Let nothing pass from now on, in either direction, on connections of these hosts."""
         self._run_in_thread(lambda: self._stall(addresses))
@@ -131,6 +135,15 @@ class FaultProxy:
             self._end(line)
         self._faults = faults
         self.struck_addresses, self.passed, self.tries = set(), Counter(), Counter()
+
+    def _strike(self, faults: Mapping[str, LinkFault]) -> None:
+        self.struck_addresses = set()
+        for line in self._lines:
+            if fault := faults.get(line.address):
+                pipe = line.pipes[fault.direction]
+                is_corrupt = fault.kind is FaultKind.CORRUPT
+                since = pipe.bytes_arrived if is_corrupt else pipe.bytes_passed
+                pipe.fault = replace(fault, at=since + fault.at)
 
     def _stall(self, addresses: Collection[str]) -> None:
         for line in self._lines:

@@ -142,7 +142,12 @@ class BrokerClient:
         with self._lock:
             self._hosts[host.name] = host
         request = self._request(host, route)
-        first = self.open_channel(request)
+        try:
+            first = self.open_channel(request)
+        except CancelledError:
+            raise
+        except ConnectError as error:
+            raise error.with_endpoint(route.endpoint) from None
         become_shells = BecomeShells.of_host(
             route.connection.connect, route.login_user, credential_store
         )

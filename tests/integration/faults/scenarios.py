@@ -30,7 +30,8 @@ class FaultScenario:
     ``delegates``: hosts that steps are delegated to and that are not part of the run.
     ``is_undone``: the tasks have rollbacks, which write a line here and one on this host, if given.
     ``is_locked``: the tasks are an app's, and so are the locks. ``once``: tasks that run on the
-    first host only. ``bytes_up`` and ``bytes_down``: the approximate size of a connection's
+    first host only. ``is_kept``: the connections are kept, and every second run finds them open.
+    ``bytes_up`` and ``bytes_down``: the approximate size of a connection's
     streams; ``more``: what a delegate receives and sends in addition for each other host.
     """
 
@@ -48,6 +49,7 @@ class FaultScenario:
     is_locked: bool = False
     delegates: tuple[str, ...] = ()
     once: tuple[str, ...] = ()
+    is_kept: bool = False
 
     @property
     def hosts(self) -> list[str]:
@@ -233,6 +235,22 @@ BECOME_FILES = FaultScenario(
 BECOME_OPENSSH = FaultScenario(
     "become-openssh", {"one": ["run", "carl:says", "asks"]}, count=6, transport="openssh"
 )
+KEPT = FaultScenario(
+    "kept",
+    {"one": ["run", "says", "asks", "slow", "run"], "two": ["run", "tries"]},
+    bytes_up=7000,
+    bytes_down=5000,
+    is_kept=True,
+)
+KEPT_JUMP = FaultScenario(
+    "kept-jump",
+    {"one": ["run", "says", "asks"], "two": ["run"]},
+    count=10,
+    jump_hosts=("b1", "b2"),
+    bytes_up=7000,
+    bytes_down=5000,
+    is_kept=True,
+)
 DELEGATE = FaultScenario(
     "delegate",
     {"one": ["run", "d1:says", "asks", "h00:run", "run"], "two": ["d1:run", "d1:tries"]},
@@ -260,7 +278,7 @@ ONCE = FaultScenario(
 ALL = {
     each.name: each
     for each in (
-        *(PLAIN, UNDO, LOCKS, FILES, FLOOD, JUMP, OPENSSH),
+        *(PLAIN, UNDO, LOCKS, FILES, FLOOD, JUMP, OPENSSH, KEPT, KEPT_JUMP),
         *(BECOME, BECOME_FILES, BECOME_OPENSSH, DELEGATE, DELEGATE_FILES, ONCE),
     )
 }

@@ -24,6 +24,8 @@ QUICK = {
     "files": (1, 2, 3, 5, 1121),
     "flood": (1, 2, 3),
     "jump": (1, 2, 7, 1016),
+    "kept": (0, 1, 3, 5, 6, 7, 9),
+    "kept-jump": (0, 1, 2, 3, 5),
     "openssh": (0, 3, 4),
     "become": (2, 5),
     "become-files": (0,),

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tests.integration.faults.become_server import PASSWORD, start_become_server
 from tests.integration.faults.scenarios import FaultScenario
 from tests.projects import OrchProject
 from tests.sshd import START_TIMEOUT, SshdServer, serve_sshd
+from tests.support.broker import BrokerOfTests
 from tests.support.fault_proxy import FaultProxy
 from tests.support.link_faults import LinkFault, draw_fault
 
@@ -77,6 +78,7 @@ class FaultTestbed:
         (folder / "inventories").mkdir(parents=True)
         self._home = folder / "home"
         self._home.mkdir()
+        self._broker = BrokerOfTests(folder)
         self._password = self._home / "password"
         self._password.write_text(f"{PASSWORD}\n")
         self._password.chmod(0o600)
@@ -115,7 +117,12 @@ class FaultTestbed:
     ) -> FaultyRun:
         """Run the scenario with these faults, by host."""
         addresses = self.scenario.addresses
-        self._proxy.set_faults({addresses[host]: fault for host, fault in faults.items()})
+        by_address = {addresses[host]: fault for host, fault in faults.items()}
+        finds_open = self.scenario.is_kept and number % 2
+        self._proxy.set_faults({} if finds_open else by_address)
+        if finds_open:
+            self._warm_up()
+            self._proxy.strike(by_address)
         identity = f"r{os.getpid()}-{time.monotonic_ns()}"
         folder = self._folder / "runs" / identity
         folder.mkdir(parents=True)
@@ -143,15 +150,7 @@ class FaultTestbed:
             is_skipped=skip,
         )
         before = set(threading.enumerate()), open_descriptors(), child_processes()
-        connector = TransportRegistry(
-            home=self._home,
-            environ={
-                "PATH": os.environ["PATH"],
-                "ORCH_BECOME_PASSWORD_FILE": str(self._password),
-            },
-            hosts=self._stage.hosts,
-            system_config=self._home / "none",
-        )
+        connector = self._transports()
 
         def work() -> None:
             options = RunOptions(keep_going=True, skip_unreachable=skip)
@@ -187,12 +186,35 @@ class FaultTestbed:
         ran.connection_counts = {by_address[a]: count for a, count in self._proxy.tries.items()}
         self._proxy.set_faults({})
         ran.leftovers += _leftovers(*before)
+        self._broker.end()
         ran.leftovers += self._leftover_processes()
         ran.rows = {
             row.host: row for e in ran.events if isinstance(e, RunFinished) for row in e.rows
         }
         ran.logs = {h.name: _read_lines(folder / h.name) for h in hosts}
         return ran
+
+    def _transports(self) -> TransportRegistry:
+        environ = {
+            "PATH": os.environ["PATH"],
+            "ORCH_BECOME_PASSWORD_FILE": str(self._password),
+        }
+        hosts, none = self._stage.hosts, self._home / "none"
+        if not self.scenario.is_kept:
+            return TransportRegistry(
+                home=self._home, environ=environ, hosts=hosts, system_config=none
+            )
+        return self._broker.transports(
+            self._home, environ=environ, hosts=hosts, system_config=none, persist=600.0
+        )
+
+    def _warm_up(self) -> None:
+        """Leave a connection to each host, with a prepared shell, with the broker."""
+        with closing(self._transports()) as transports:
+            for name in self.scenario.hosts:
+                transports.connect(self._stage.hosts[name]).close()
+        for name in self.scenario.hosts:
+            self._broker.wait_for_shells(name, 1)
 
     def _leftover_processes(self) -> list[str]:
         """Return the processes on the server that outlive a run, after killing them."""
