@@ -58,6 +58,8 @@ class BrokerOfTests:
         end_broker(self.project, self.environ)
         if pid:
             wait_until(lambda: not Path(f"/proc/{pid}/fd").exists(), "the broker's end")
+        for log in Path(self.environ["XDG_RUNTIME_DIR"]).glob("orch/*.log"):
+            assert not log.read_text(), log.read_text()
 
 
 @pytest.fixture(scope="session")

@@ -6,19 +6,31 @@ import contextlib
 import heapq
 import itertools
 import os
-import selectors
+import select
 import socket
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 from orchestrator.transports.broker.messages import FrameReader, InvalidFrameError
 
+READABLE, WRITABLE = select.POLLIN, select.POLLOUT
 _READ_BYTES = 1 << 18
+_ENDED = select.POLLHUP | select.POLLERR
 
 Call: TypeAlias = Callable[[], object]
+
+
+def call_safely(call: Call) -> None:
+    """Call it. An exception is a bug; it is written to the broker's log, and the broker goes on."""
+    try:
+        call()
+    except Exception:
+        traceback.print_exc()
 
 
 class Timer:
@@ -36,19 +48,22 @@ class Timer:
 class EventLoop:
     """Waits for sockets and timers, in the thread that calls ``run``.
 
-    Other threads may only call ``call_soon``.
+    Other threads may only call ``call_soon``. Not on ``selectors``: a socket that is not read for a
+    while must still tell that its peer has gone.
     """
 
     def __init__(self) -> None:
         """Make a loop without sockets."""
-        self._selector = selectors.DefaultSelector()
+        self._uses_epoll = hasattr(select, "epoll")
+        self._poller: Any = select.epoll() if self._uses_epoll else select.poll()
+        self._watched: dict[int, Callable[[int], object]] = {}
         self._calls: deque[Call] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         self._woken, self._waker = os.pipe()
         for fd in (self._woken, self._waker):
             os.set_blocking(fd, False)
-        self._selector.register(self._woken, selectors.EVENT_READ)
+        self.watch(self._woken, READABLE, self._on_woken)
         self._is_waiting = False
         self._is_running = True
 
@@ -66,15 +81,18 @@ class EventLoop:
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._numbers), timer))
         return timer
 
-    def watch(self, sock: socket.socket, events: int, call: Callable[[int], object]) -> None:
-        """Call it with the events whenever the socket is ready; 0 events: do not watch it."""
-        known = sock.fileno() in self._selector.get_map()
-        if events and known:
-            self._selector.modify(sock, events, call)
-        elif events:
-            self._selector.register(sock, events, call)
-        elif known:
-            self._selector.unregister(sock)
+    def watch(self, fd: int, events: int, call: Callable[[int], object]) -> None:
+        """Call it with the events whenever one of them, or the peer's end, has come."""
+        if fd in self._watched:
+            self._poller.modify(fd, events)
+        else:
+            self._poller.register(fd, events)
+        self._watched[fd] = call
+
+    def forget(self, fd: int) -> None:
+        """Watch it no more. Safe to call twice."""
+        if self._watched.pop(fd, None) is not None:
+            self._poller.unregister(fd)
 
     def stop(self) -> None:
         """End ``run``."""
@@ -84,23 +102,27 @@ class EventLoop:
         """Wait and call until ``stop`` is called."""
         while self._is_running:
             self._is_waiting = True  # before the look at the calls, so that none is missed
-            ready = self._selector.select(self._seconds_to_wait())
+            ready = self._poll(self._seconds_to_wait())
             self._is_waiting = False
-            for key, events in ready:
-                if key.data is None:
-                    with contextlib.suppress(BlockingIOError):
-                        os.read(self._woken, 4096)
-                elif self._selector.get_map().get(key.fd) is key:
-                    key.data(events)
+            for fd, events in ready:
+                call = self._watched.get(fd)
+                if call is not None:
+                    call_safely(partial(call, events))
             for _ in range(len(self._calls)):
-                self._calls.popleft()()
+                call_safely(self._calls.popleft())
             self._call_timers()
 
-    def close(self) -> None:
-        """Release the loop's own files."""
-        self._selector.close()
-        os.close(self._woken)
-        os.close(self._waker)
+    def _poll(self, seconds: float | None) -> list[tuple[int, int]]:
+        if seconds is None:
+            found = self._poller.poll()
+        else:
+            found = self._poller.poll(seconds if self._uses_epoll else seconds * 1000)
+        ready: list[tuple[int, int]] = found
+        return ready
+
+    def _on_woken(self, _events: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._woken, 4096)
 
     def _seconds_to_wait(self) -> float | None:
         if self._calls:
@@ -112,7 +134,7 @@ class EventLoop:
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             if timer.call is not None:
-                timer.call()
+                call_safely(timer.call)
 
 
 class FrameSocket:
@@ -136,6 +158,7 @@ class FrameSocket:
         self._lock = threading.Lock()
         self._unsent: deque[tuple[memoryview, Call | None]] = deque()
         self._is_closed = self._is_paused = False
+        self._events = -1  # that are watched
         sock.setblocking(False)
         self._watch()
 
@@ -168,16 +191,16 @@ class FrameSocket:
                 return
             self._is_closed = True
             self._unsent.clear()
-        self._loop.watch(self._sock, 0, self._on_ready)
+        self._loop.forget(self._sock.fileno())
         self._sock.close()
 
     def _watch(self) -> None:
         if self._is_closed:
             return
-        events = 0 if self._is_paused else selectors.EVENT_READ
-        if self._unsent:
-            events |= selectors.EVENT_WRITE
-        self._loop.watch(self._sock, events, self._on_ready)
+        events = (0 if self._is_paused else READABLE) | (WRITABLE if self._unsent else 0)
+        if events != self._events:
+            self._events = events
+            self._loop.watch(self._sock.fileno(), events, self._on_ready)
 
     def _send_some(self, data: bytes | memoryview) -> int:
         try:
@@ -188,9 +211,12 @@ class FrameSocket:
             return len(data)  # nobody reads it; the next read tells
 
     def _on_ready(self, events: int) -> None:
-        if events & selectors.EVENT_WRITE:
+        if events & _ENDED and self._is_paused:
+            self._end()
+            return
+        if events & WRITABLE:
             self._flush()
-        if events & selectors.EVENT_READ and not self._is_closed:
+        if events & ~WRITABLE and not self._is_closed:
             self._read()
 
     def _flush(self) -> None:
@@ -224,5 +250,8 @@ class FrameSocket:
         except InvalidFrameError:
             data = b""
         if not data and not self._is_closed:
-            self.close()
-            self.on_closed()
+            self._end()
+
+    def _end(self) -> None:
+        self.close()
+        self.on_closed()

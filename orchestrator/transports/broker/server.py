@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import selectors
 import signal
 import socket
 import sys
@@ -26,7 +25,7 @@ from pathlib import Path
 from orchestrator.errors import ConnectError
 from orchestrator.transports.broker.channel_link import ChannelLink
 from orchestrator.transports.broker.command_link import CommandLink
-from orchestrator.transports.broker.event_loop import EventLoop, FrameSocket
+from orchestrator.transports.broker.event_loop import READABLE, EventLoop, FrameSocket, call_safely
 from orchestrator.transports.broker.kept_connection import (
     MAX_PREPARED,
     KeptConnection,
@@ -85,7 +84,7 @@ class Broker:
     def run(self) -> None:
         """Serve commands until there is nothing to keep, or a signal or a command ends it."""
         self._listener.setblocking(False)
-        self.loop.watch(self._listener, selectors.EVENT_READ, self._accept)
+        self.loop.watch(self._listener.fileno(), READABLE, self._accept)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: self.loop.call_soon(self.end))
         self.loop.call_later(_SWEEP_INTERVAL, self._sweep)
@@ -104,7 +103,7 @@ class Broker:
     def work(self, call: Callable[[], object]) -> None:
         """Call it in a worker."""
         with contextlib.suppress(RuntimeError):  # the broker is ending
-            self._workers.submit(call)
+            self._workers.submit(call_safely, call)
 
     def find(self, key: bytes) -> KeptConnection | None:
         """Return the newest open connection of this route, or None."""
@@ -251,7 +250,7 @@ class Broker:
     def _stop_listening(self) -> None:
         """Close the socket; remove it unless another broker has taken its place."""
         if self._listener.fileno() >= 0:
-            self.loop.watch(self._listener, 0, self._accept)
+            self.loop.forget(self._listener.fileno())
         with contextlib.suppress(OSError):
             if self._listener.fileno() >= 0 and self._path.stat().st_ino == self._inode:
                 self._path.unlink()
