@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,8 @@ class BrokerOfTests:
     def __init__(self, folder: Path) -> None:
         self.project = folder / "project"
         self.project.mkdir()
-        runtime = folder / "run"
-        runtime.mkdir(mode=0o700)
+        # not in the folder: the path of a socket has about 100 bytes
+        runtime = Path(tempfile.mkdtemp(prefix="orch-broker-"))
         self.environ: dict[str, str] = {
             "PATH": os.environ["PATH"],
             "XDG_RUNTIME_DIR": str(runtime),
@@ -61,10 +63,15 @@ class BrokerOfTests:
         for log in Path(self.environ["XDG_RUNTIME_DIR"]).glob("orch/*.log"):
             assert not log.read_text(), log.read_text()
 
+    def close(self) -> None:
+        """End the broker, and remove the folder of its socket."""
+        self.end()
+        shutil.rmtree(self.environ["XDG_RUNTIME_DIR"])
+
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerOfTests]:
-    """A broker that all tests of a module can use."""
+    """Yield a broker that all tests can use."""
     created = BrokerOfTests(tmp_path_factory.mktemp("broker"))
     yield created
-    created.end()
+    created.close()

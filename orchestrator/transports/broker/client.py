@@ -122,6 +122,7 @@ class BrokerClient:
         self._unavailable: BrokerUnavailableError | None = None
         self._hosts: dict[str, Host] = {}
         self._opening: set[socket.socket] = set()
+        self._connections: list[BrokerConnection] = []
         self._file_states: dict[str, object] = {}
         self._environment_digest = b""
         self._is_cancelled = False
@@ -151,13 +152,19 @@ class BrokerClient:
         become_shells = BecomeShells.of_host(
             route.connection.connect, route.login_user, credential_store
         )
-        return BrokerConnection(self, request, first, become_shells, connect_directly)
+        connection = BrokerConnection(self, request, first, become_shells, connect_directly)
+        with self._lock:
+            self._connections.append(connection)
+        return connection
 
     def open_channel(self, request: OpenChannel) -> BrokerChannel:
         """Open a channel. Raises ConnectError, and BrokerUnavailableError."""
         if self._path is None:
             raise BrokerUnavailableError(BROKER_ENDED)
-        sock = _connect_socket(self._path)
+        try:
+            sock = _connect_socket(self._path)
+        except OSError as error:
+            raise BrokerUnavailableError(f"{BROKER_ENDED} ({error})") from None
         with self._lock:
             self._opening.add(sock)
             is_cancelled = self._is_cancelled
@@ -193,10 +200,13 @@ class BrokerClient:
                     sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """End the link: the broker has the command's connections for itself."""
+        """End the link and all channels; the broker keeps the connections."""
         self.cancel()
         with self._lock:
             control, self._control = self._control, None
+            connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.close()
         if control is not None:
             with contextlib.suppress(OSError):
                 control.shutdown(socket.SHUT_RDWR)

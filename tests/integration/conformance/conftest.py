@@ -92,7 +92,7 @@ def sandbox_connection(
 def warm_connection(
     shell: str, folder: Path, request: pytest.FixtureRequest
 ) -> Iterator[Connection]:
-    """A connection that an earlier command has left with the broker, with a prepared shell."""
+    """Yield what an earlier command has left with the broker, with a prepared shell."""
     server: SshdServer = request.getfixturevalue("sshd")
     broker: BrokerOfTests = request.getfixturevalue("broker")
     connect = replace(server.connect_options(shell=wrapped_shell(shell, folder)), persist=600.0)

@@ -78,7 +78,7 @@ class FaultTestbed:
         (folder / "inventories").mkdir(parents=True)
         self._home = folder / "home"
         self._home.mkdir()
-        self._broker = BrokerOfTests(folder)
+        self.broker = BrokerOfTests(folder)
         self._password = self._home / "password"
         self._password.write_text(f"{PASSWORD}\n")
         self._password.chmod(0o600)
@@ -186,7 +186,7 @@ class FaultTestbed:
         ran.connection_counts = {by_address[a]: count for a, count in self._proxy.tries.items()}
         self._proxy.set_faults({})
         ran.leftovers += _leftovers(*before)
-        self._broker.end()
+        self.broker.end()
         ran.leftovers += self._leftover_processes()
         ran.rows = {
             row.host: row for e in ran.events if isinstance(e, RunFinished) for row in e.rows
@@ -204,7 +204,7 @@ class FaultTestbed:
             return TransportRegistry(
                 home=self._home, environ=environ, hosts=hosts, system_config=none
             )
-        return self._broker.transports(
+        return self.broker.transports(
             self._home, environ=environ, hosts=hosts, system_config=none, persist=600.0
         )
 
@@ -214,7 +214,7 @@ class FaultTestbed:
             for name in self.scenario.hosts:
                 transports.connect(self._stage.hosts[name]).close()
         for name in self.scenario.hosts:
-            self._broker.wait_for_shells(name, 1)
+            self.broker.wait_for_shells(name, 1)
 
     def _leftover_processes(self) -> list[str]:
         """Return the processes on the server that outlive a run, after killing them."""
@@ -274,7 +274,9 @@ def start_testbed(folder: Path, scenario: FaultScenario) -> Iterator[FaultTestbe
     ):
         proxy = FaultProxy(sshd.port)
         try:
-            yield FaultTestbed(temp_folder / scenario.name, sshd, proxy, scenario)
+            testbed = FaultTestbed(temp_folder / scenario.name, sshd, proxy, scenario)
+            yield testbed
+            testbed.broker.close()
         finally:
             proxy.close()
             shutil.rmtree(temp_folder / scenario.name)
