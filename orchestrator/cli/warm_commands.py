@@ -76,7 +76,7 @@ def up_command(command_options: CommandOptions) -> int:
     warm = sum(not host.error for host in hosts)
     if not command_options.as_json:
         failed = len(hosts) - warm
-        click.echo(f"{warm} kept" + (f", {failed} not connected" if failed else ""))
+        click.echo(f"{warm} kept" + (f", {failed} not" if failed else ""))
     return code
 
 
@@ -93,13 +93,14 @@ def status_command(command_options: CommandOptions) -> int:
     from orchestrator.output.console import open_console
     from orchestrator.output.live_view import format_duration
     from orchestrator.output.tables import TableColumn, table_lines
+    from orchestrator.yamlio.local_files import natural_sort_key
 
     root = resolve_project_root(command_options.directory)
     try:
         status = kept_connections(root, os.environ)
     except BrokerUnavailableError as error:
         raise UsageError(Diagnostic(str(error), None, "")) from None
-    hosts = sorted(status.hosts, key=lambda kept: kept.host) if status else []
+    hosts = sorted(status.hosts, key=lambda kept: natural_sort_key(kept.host)) if status else []
     if command_options.as_json:
         for kept in hosts:
             record = {
@@ -120,7 +121,6 @@ def status_command(command_options: CommandOptions) -> int:
     columns = (
         TableColumn("host"),
         TableColumn("connection", drop=2),
-        TableColumn("shells", right=True, drop=1),
         TableColumn("state"),
         TableColumn("age", right=True, drop=1),
         TableColumn("closes in", right=True),
@@ -129,7 +129,6 @@ def status_command(command_options: CommandOptions) -> int:
         (
             kept.host,
             kept.endpoint,
-            str(kept.shells),
             "in use" if kept.channels else "idle",
             format_duration(kept.age),
             "" if kept.channels else format_duration(kept.expires_in),

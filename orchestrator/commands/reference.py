@@ -608,6 +608,7 @@ def _event_tables() -> Iterator[ReferenceTable]:
 ENVIRONMENT_HELP: Mapping[str, str] = {
     "ORCH_STAGE": "The stage of commands without `-s`",
     "ORCH_OUTPUT": "How the output of hosts is shown, like `--output`",
+    "ORCH_PERSIST": "How long connections are kept for later commands, like `--persist`",
     "ORCH_SSH_PASSWORD_FILE": "A file with the password of the login user in its first line; read "
     "without a terminal",
     "ORCH_BECOME_PASSWORD_FILE": "A file with the password for `become` in its first line",
@@ -619,6 +620,7 @@ ENVIRONMENT_HELP: Mapping[str, str] = {
     "SHELL": "The shell of `ProxyCommand` and `Match exec` of ssh_config",
     "XDG_STATE_HOME": "The folder of logs if there is no project, or its folder cannot be written; "
     "by default `~/.local/state`",
+    "XDG_RUNTIME_DIR": "The folder of the socket of kept connections; by default `/tmp/orch-UID`",
     "XDG_CACHE_HOME": "The folder of caches, for compiled templates; by default `~/.cache`",
     "NO_COLOR": "If it is not empty: no colors and no live display (https://no-color.org)",
     "CI": "If it is set and not 0 or false: no live display",
@@ -653,6 +655,7 @@ FILES_HELP: Mapping[str, str] = {
     "sandbox. Not for version control",
     "~/.ssh/config, /etc/ssh/ssh_config": "Settings of ssh, which orch reads as ssh does",
     "~/.ssh/known_hosts": "Host keys",
+    "$XDG_RUNTIME_DIR/orch/": "The socket of the process that keeps connections, and its log",
     "~/.cache/orch/": "Compiled templates of tasks and modules. It can be removed at any time",
 }
 """The files that orch reads and writes."""

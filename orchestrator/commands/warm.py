@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ from orchestrator.transports.broker.messages import BrokerStatus
 DEFAULT_PERSIST = 600.0
 """Seconds that ``orch warm up`` keeps a connection for if neither the inventory nor an option says
 it."""
+
+_NOT_KEPT = "its connection is not kept: that needs `transport: ssh` and no forwarded agent"
 
 
 class WarmedHost(Struct, frozen=True):
@@ -73,6 +76,12 @@ def warm_up(
             transports.close()
     if stop.is_set():
         return hosts, ExitCode.INTERRUPTED
+    status = kept_connections(context.root, os.environ)
+    kept = {host.host for host in status.hosts} if status else set()
+    hosts = [
+        host if host.error or host.host in kept else replace(host, error=_NOT_KEPT)
+        for host in hosts
+    ]
     has_failed = any(host.error for host in hosts)
     return hosts, ExitCode.UNREACHABLE if has_failed else ExitCode.OK
 

@@ -147,6 +147,7 @@ class ExampleRunner:
     count: int = 0
     shown: list[tuple[str, str]] = field(default_factory=list)
     stack: ExitStack = field(default_factory=ExitStack)
+    runtime: str = ""
     replaced: list[tuple[str, str]] = field(default_factory=list)
     outputs: list[tuple[ExampleBlock, list[tuple[ExampleCommand, list[str]]]]] = field(
         default_factory=list
@@ -270,8 +271,11 @@ class ExampleRunner:
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
         bin_folder = str(Path(sys.executable).parent)
+        if not self.runtime:  # not in the folder: the path of a socket has about 100 bytes
+            self.runtime = self.stack.enter_context(tempfile.TemporaryDirectory())
         return {
             "HOME": str(home),
+            "XDG_RUNTIME_DIR": self.runtime,
             "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
             "LANG": "C.UTF-8",
             "TERM": "xterm-256color",
@@ -426,6 +430,7 @@ class ExampleRunner:
     def end_servers(self) -> None:
         """End the servers of the project, and the web servers that examples started."""
         self.stack.close()
+        self.runtime = ""
         if self.root == Path():
             return
         for path in self.root.rglob("server.pid"):
@@ -466,6 +471,8 @@ _NORMAL = [
     (re.compile(r"(?<=\s)\d+\.\d\d\b"), "SECONDS"),
     (re.compile(r'"(time|seconds|started|elapsed)": ?[\d.]+'), r'"\1": NUMBER'),
     (re.compile(r"(?<=127\.0\.0\.1:)\d+"), "PORT"),
+    (re.compile(r"(?<=\bprocess )\d+, \d+ MB"), "PROCESS"),
+    (re.compile(r"(?<![\d:.])\d{1,2}:\d\d(?![\d:.])"), "SECONDS"),
     (re.compile(r"\b\d{5}\b"), "PORT"),
     (re.compile(r"SHA256:[\w+/]{43}"), "FINGERPRINT"),
     (re.compile(r"Linux \S+ \d.*GNU/Linux"), "KERNEL"),
