@@ -176,7 +176,7 @@ class ChannelLink:
             failure = error
             self._broker.loop.call_soon(lambda: self._on_failed(None, failure))
             return
-        kept = KeptConnection(request.host, request.key, request.route, client, request.idle, state)
+        kept = KeptConnection(request, client, state)
 
         def keep() -> None:
             self._broker.keep(kept)

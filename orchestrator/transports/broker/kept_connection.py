@@ -10,10 +10,9 @@ from enum import Enum
 from orchestrator.errors import ConnectError
 from orchestrator.remote_shell.bootstrap import LEASE_SECONDS, bootstrap_script
 from orchestrator.remote_shell.channel_protocol import PreparedShell
-from orchestrator.transports.broker.messages import STDOUT
+from orchestrator.transports.broker.messages import STDOUT, OpenChannel
 from orchestrator.transports.broker.relay_channel import RelayChannel
 from orchestrator.transports.ssh.client import SshClient
-from orchestrator.transports.ssh.route import Route
 
 MAX_PREPARED = 4  # prepared shells on one connection
 _MAX_NOISE_BYTES = 1 << 16  # bytes that a host may send before its shell is ready
@@ -158,24 +157,16 @@ class SpareShell:
 
 
 class KeptConnection:
-    """A connection of the broker. Used only in the broker's own thread.
+    """A connection of the broker, made for a request. Used only in the broker's own thread.
 
     ``key`` identifies the route with all that it depends on. ``idle`` is for how many seconds it is
     kept after its last use. ``known_hosts`` is the state of the known_hosts files when its host key
     was last checked.
     """
 
-    def __init__(
-        self,
-        host: str,
-        key: bytes,
-        route: Route,
-        client: SshClient,
-        idle: float,
-        known_hosts: object,
-    ) -> None:
-        self.host, self.key, self.route, self.client, self.idle = host, key, route, client, idle
-        self.known_hosts = known_hosts
+    def __init__(self, request: OpenChannel, client: SshClient, known_hosts: object) -> None:
+        self.host, self.key, self.route = request.host, request.key, request.route
+        self.client, self.idle, self.known_hosts = client, request.idle, known_hosts
         self.opened_at = self.last_used = time.monotonic()
         self.channels_in_use = 0
         self.shells_wanted = 1

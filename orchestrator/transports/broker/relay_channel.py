@@ -50,7 +50,14 @@ class RelayChannel(ShellChannel):
         environment: tuple[tuple[str, str], ...] = (),
         terminal: Terminal | None = None,
     ) -> None:
-        super().__init__(owner, number, command, forward_agent, environment, terminal)
+        super().__init__(
+            owner,
+            number,
+            command,
+            forward_agent=forward_agent,
+            environment=environment,
+            terminal=terminal,
+        )
         self._receiver: ChannelReceiver | None = None
         self._waiting: list[Callable[[ChannelReceiver], None]] = []
         self._handover = threading.RLock()  # held while the receiver is called or replaced

@@ -198,11 +198,11 @@ class Broker:
             KeptHost(
                 kept.host,
                 kept.route.endpoint,
-                sum(spare.is_ready for spare in kept.spares),
-                kept.channels_in_use,
-                now - kept.opened_at,
-                0.0 if kept.channels_in_use else now - kept.last_used,
-                max(0.0, kept.expires_in(now, LIFETIME)),
+                shells=sum(spare.is_ready for spare in kept.spares),
+                channels=kept.channels_in_use,
+                age=now - kept.opened_at,
+                idle=0.0 if kept.channels_in_use else now - kept.last_used,
+                expires_in=max(0.0, kept.expires_in(now, LIFETIME)),
             )
             for kept in self._all_kept()
             if kept.is_open

@@ -227,9 +227,9 @@ class SshClient(SshTransport):
                 self,
                 self._next_channel(),
                 command_bytes,
-                forward_agent,
-                self._environment,
-                terminal,
+                forward_agent=forward_agent,
+                environment=self._environment,
+                terminal=terminal,
             )
             self.register_channel(shell)
         request = Message().add_byte(codes.cMSG_CHANNEL_OPEN).add_string("session")
