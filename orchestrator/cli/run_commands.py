@@ -319,10 +319,30 @@ def _ask_about_batch(
     return line is not None and line.strip().lower() in ("y", "yes")
 
 
+def _ask_at_pause(
+    terminal_lock: TerminalLock,
+    input_lines: StdinLines,
+    planned_task: PlannedTask,
+    cancel: CancelToken,
+) -> bool:
+    """Return True if a person wants to go on after a pause."""
+    from orchestrator.model.sanitize import to_one_line
+
+    with input_lines.question_lock, terminal_lock.question():
+        question = f"{to_one_line(planned_task.prompt)} (Enter goes on, q stops) "
+        click.echo(question, err=True, nl=False)
+        line = input_lines.next_line(lambda: cancel.is_cancelled)
+    return line is not None and line.strip().lower() not in ("q", "quit", "n", "no", "stop")
+
+
 def _check_confirmations(plan: Plan) -> None:
-    """Raise UsageError if a batch must be confirmed and stdin is not a terminal."""
+    """Raise UsageError if a person must be asked and stdin is not a terminal."""
     for app_plan in plan.app_plans:
         for planned_task in app_plan.planned_tasks:
+            if planned_task.prompt and not sys.stdin.isatty():
+                message = f"the pause '{planned_task.prompt}' needs an answer"
+                message += ", and stdin is not a terminal"
+                raise UsageError(Diagnostic(message, None, "pass --yes to go on at all pauses"))
             if planned_task.gate and planned_task.gate.confirm and not sys.stdin.isatty():
                 batch = f"batch {planned_task.batch} of '{planned_task.task}'"
                 message = f"{batch} must be confirmed, and stdin is not a terminal"
@@ -512,6 +532,9 @@ def executor_options(
         if command_options.step
         else None,
         confirm_batch=partial(_ask_about_batch, terminal_lock, input_lines)
+        if asks_about_batches
+        else None,
+        confirm_prompt=partial(_ask_at_pause, terminal_lock, input_lines)
         if asks_about_batches
         else None,
         exit_on_change=command_options.exit_code,

@@ -172,6 +172,10 @@ def _task_definitions(tasks: _TaskOutlines, is_complete: bool) -> JsonSchema:
         "handler": _object(keywords.HANDLER, required=("steps",)),
         "assert": _object(keywords.ASSERT, required=("that",)),
         "download": _object(keywords.DOWNLOAD, required=tuple(keywords.DOWNLOAD)),
+        "pause": {
+            **_object(keywords.PAUSE),
+            "oneOf": [{"required": [key]} for key in keywords.PAUSE],
+        },
         "call": _object(keywords.CALL, required=("task", "one_of")),
         "payload": _object(keywords.PAYLOAD),
     }
@@ -296,11 +300,15 @@ def _item(tasks: _TaskOutlines, is_complete: bool) -> JsonSchema:
     is_group = {"type": "object", "anyOf": [{"required": ["steps"]}, {"required": ["tasks"]}]}
     return {
         "if": {"type": "string"},
-        "then": _names([*tasks, "commit"], is_complete),
+        "then": _names([*tasks, *keywords.BARE_ITEMS], is_complete),
         "else": {
             "if": is_group,
             "then": _object(keywords.INLINE_TASK),
-            "else": _one_action(keywords.ITEM, tasks, is_complete),
+            "else": {
+                "if": {"required": ["pause"], "properties": {"pause": {"type": "object"}}},
+                "then": _object({"pause": keywords.CONTROL["pause"]}),
+                "else": _one_action(keywords.ITEM, tasks, is_complete),
+            },
         },
     }
 

@@ -186,6 +186,7 @@ def _step() -> ReferenceTopic:
             key_table("Keys of `assert`", keywords.ASSERT),
             key_table("Keys of `download`", keywords.DOWNLOAD),
             key_table("Keys of `call`", keywords.CALL),
+            key_table("Keys of `pause`", keywords.PAUSE),
         ),
         "- name: restart the app\n  run: systemctl restart {{ unit }}\n  when: before.changed\n",
     )
@@ -234,7 +235,8 @@ def _handler() -> ReferenceTopic:
         "`handlers` of a task maps names to lists of steps. A handler runs once on a host, at the "
         "end of the task, if a step that notifies it changed something there. Handlers run in the "
         "order in which they are written. The step `- flush_handlers` runs those that have been "
-        "notified at once. If the host fails before, the handler is kept: the summary shows the "
+        "notified at once. Handlers of a playbook run at its end, at `commit` and at the item "
+        "`- flush_handlers`. If the host fails before, the handler is kept: the summary shows the "
         "command that runs it.",
         (
             key_table(

@@ -93,7 +93,7 @@ class TaskTreeRenderer(Struct, frozen=True):
     ) -> Iterator[str]:
         note = ", ".join(_item_notes(item))
         if item.action is None:
-            yield f"{indent}commit: a later failure does not roll back"
+            yield f"{indent}{_WORDS.get(item.name, f'pause: {item.prompt}')}"
         elif isinstance(item.action, TaskCall):
             yield from self.scheduled_task_lines(
                 self.by_name[item.action.task], indent, note, parents
@@ -116,6 +116,12 @@ class TaskTreeRenderer(Struct, frozen=True):
             if isinstance(step.action, TaskCall):
                 called = self.by_name[step.action.task]
                 yield from self._body_lines(called, indent + _INDENT * 2, ())
+
+
+_WORDS = {
+    "commit": "commit: a later failure does not roll back",
+    "flush_handlers": "flush_handlers: the handlers of the playbook that were notified",
+}
 
 
 def _task_title(task: Task, name: str, note: str) -> str:
@@ -145,6 +151,7 @@ def _step_title(step: Step) -> str:
 
 def _step_notes(step: Step) -> list[str]:
     notes = ["in a loop"] if step.loop else []
+    notes += ["once"] if step.once else []
     notes += (
         [f"when {' and '.join(map(_condition_text, step.options.when))}"]
         if step.options.when

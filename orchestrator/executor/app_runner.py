@@ -42,12 +42,14 @@ class RunOptions(Struct, frozen=True):
     changes, instead of stopping the run before it starts. ``ask_about_task`` is called before each
     planned task and returns ``run``, ``skip`` or ``stop``; it returns early if the run is
     interrupted. ``confirm_batch`` is called before a batch that the playbook wants confirmed;
-    without it, all are. ``exit_on_change``: check mode exits with ``WOULD_CHANGE`` if a step would
-    change something. ``rerun_args``: command-line words that select the same options when a part of
-    the run is repeated. ``lock_wait``: seconds to wait for a lock that another run holds.
-    ``lock_owner``: details of this run that are shown to others who need its locks (owner, since,
-    message). ``outer_runs``: the runs that started this one, outermost first. ``is_resumable``: it
-    can be resumed later. ``progress``: what it has done before it was resumed, or None.
+    without it, all are. ``confirm_prompt`` asks at a pause for a person and returns False to stop;
+    without it, there is no question. ``exit_on_change``: check mode exits with ``WOULD_CHANGE`` if
+    a step would change something. ``rerun_args``: command-line words that select the same options
+    when a part of the run is repeated. ``lock_wait``: seconds to wait for a lock that another run
+    holds. ``lock_owner``: details of this run that are shown to others who need its locks (owner,
+    since, message). ``outer_runs``: the runs that started this one, outermost first.
+    ``is_resumable``: it can be resumed later. ``progress``: what it has done before it was resumed,
+    or None.
     """
 
     forks: int = 100
@@ -55,6 +57,7 @@ class RunOptions(Struct, frozen=True):
     skip_unreachable: bool = False
     ask_about_task: Callable[[PlannedTask, CancelToken], str] | None = None
     confirm_batch: Callable[[PlannedTask, CancelToken], bool] | None = None
+    confirm_prompt: Callable[[PlannedTask, CancelToken], bool] | None = None
     exit_on_change: bool = False
     rerun_args: tuple[str, ...] = ()
     lock_wait: float = 0.0
@@ -190,13 +193,17 @@ class AppRunner:
             if planned_task.is_commit:
                 self.rollback_stack.commit(planned_task, self.app_plan.planned_tasks[:number])
                 continue
+            if planned_task.prompt:
+                if not self._pass_prompt(number, planned_task):
+                    self._stop_here(number)
+                    return
+                continue
             answer = self._what_to_do(number, planned_task)
             if cancel.is_cancelled:
                 self._end_run(number, None, "interrupted")
                 return
             if answer == "stop":
-                self.is_declined = True
-                self._mark_not_started(number, Status.NOT_STARTED, "stopped by you")
+                self._stop_here(number)
                 return
             if answer == "skip":
                 continue
@@ -209,6 +216,23 @@ class AppRunner:
             if cancel.is_cancelled:
                 self._end_run(number + 1, None, "interrupted")
                 return
+
+    def _stop_here(self, number: int) -> None:
+        """End the app run before this task because a person wants so."""
+        if self.connections.cancel.is_cancelled:
+            self._end_run(number, None, "interrupted")
+            return
+        self.is_declined = True
+        self._keep_awaited_handlers()
+        self._mark_not_started(number, Status.NOT_STARTED, "stopped by you")
+
+    def _pass_prompt(self, number: int, planned_task: PlannedTask) -> bool:
+        """Ask a person, unless that was done before the run was resumed; False to stop."""
+        app, ask = self.app_plan.app, self.options.confirm_prompt
+        is_answered = self.progress.has_started_after(app, number + 1)
+        if self.plan.check_mode or ask is None or is_answered:
+            return True
+        return ask(planned_task, self.connections.cancel)
 
     def _what_to_do(self, number: int, planned_task: PlannedTask) -> str:
         """Pause and ask before a task, where that is wanted; return ``run``, ``skip`` or ``stop``.
@@ -316,6 +340,7 @@ class AppRunner:
 
         ``planned_task`` is the task that failed, or None if the run was interrupted.
         """
+        self._keep_awaited_handlers()
         started_hosts = self.rollback_stack.started_hosts()
         status = Status.CANCELLED if planned_task is None else Status.NOT_STARTED
         self._mark_not_started(number, status, reason)
@@ -613,11 +638,31 @@ class AppRunner:
         host_state: HostState,
     ) -> None:
         """Record handlers that were notified but did not finish, with their rerun commands."""
+        self._keep_handlers(
+            planned_task, host_plan, host_state, pending_handlers(host_plan, runner.state)
+        )
+
+    def _keep_awaited_handlers(self) -> None:
+        """Record the handlers of later planned tasks that have been notified."""
+        for planned_task in self.app_plan.planned_tasks:
+            for host_plan in planned_task.hosts:
+                host_state = self.host_states[host_plan.host]
+                names = awaited_handlers(host_plan, host_state)
+                self._keep_handlers(planned_task, host_plan, host_state, names)
+
+    def _keep_handlers(
+        self,
+        planned_task: PlannedTask,
+        host_plan: HostPlan,
+        host_state: HostState,
+        names: Iterable[str],
+    ) -> None:
+        """Record pending handlers with the commands that run them."""
         if self.plan.check_mode:
             return
         app = ("--app", self.app_plan.app) if self.app_plan.app else ()
         rerun_args = (*self.options.rerun_args, *app)
-        for name in pending_handlers(host_plan, runner.state):
+        for name in names:
             command_line = rerun_command(self.plan.stage, planned_task, host_plan, name, rerun_args)
             host_state.pending_handlers[planned_task.task, name] = command_line
 
@@ -705,6 +750,13 @@ def pending_handlers(host_plan: HostPlan, task_state: HostTaskState) -> Iterator
         is_done = numbers & task_state.finished_steps and not numbers & task_state.failed_steps
         if not is_done and not task_state.changed_steps.isdisjoint(notified_by):
             yield name
+
+
+def awaited_handlers(host_plan: HostPlan, host_state: HostState) -> Iterator[str]:
+    """Yield the names of handlers that steps of earlier planned tasks have notified."""
+    for step in host_plan.steps:
+        if not host_state.notified_keys.isdisjoint(step.notified_as):
+            yield step.handler
 
 
 def rerun_command(

@@ -100,6 +100,7 @@ class HostTaskRunner:
         self.known_steps: dict[int, KnownStepState] = {}
         self.sessions_used: list[ShellSession] = []
         self.user = ""
+        self.handler_keys: set[str] = set()
         self.check_filter = CheckModeFilter(self.state, self.recorder.target_host)
 
     def run(self, program: StepProgram) -> bool:
@@ -162,6 +163,8 @@ class HostTaskRunner:
             failed = self._take_slots(step, program, held)
             if self._is_stopped():
                 break
+            if outer_cursor is None:
+                self._note_handler_keys(step)
             failed = failed or self._handle_step(step)
             if failed is None and cursor.has_pending_at(step.number + 1):
                 failed = self._run_pipeline()
@@ -171,7 +174,17 @@ class HostTaskRunner:
         if program.steps:
             recorder.register_groups(program, program.steps[-1].number + 1)
         self.state.cursor = outer_cursor
+        if outer_cursor is None and not cursor.has_failed and not self._is_stopped():
+            self._note_handler_keys(None)
         return not cursor.has_failed
+
+    def _note_handler_keys(self, step: PlannedStep | None) -> None:
+        """Forget the notifications of the handlers that have run, if no other one follows them."""
+        if step is not None and step.handler:
+            self.handler_keys.update(step.notified_as)
+        else:
+            self.host_state.forget_notified(self.handler_keys)
+            self.handler_keys.clear()
 
     def _take_slots(
         self, step: PlannedStep, program: StepProgram, held: HeldSlots
@@ -377,14 +390,23 @@ class HostTaskRunner:
             CHANGED_STEPS: self._any_step_changed,
         }
 
-    def _any_step_changed(self, numbers: Sequence[int]) -> bool:
-        """Return True if one of the steps changed something; raise ResultPending if one is queued.
+    def _any_step_changed(self, numbers: Sequence[int], keys: Sequence[str]) -> bool:
+        """Return True if one of the steps or keys notified a handler.
+
+        Raise ResultPending if one of the steps is queued.
 
         Raises NotRunInCheckMode if check mode does not know that.
         """
-        if self.recorder.has_queued(numbers):
+        if self.recorder.has_queued(numbers, keys):
             raise ResultPending({CHANGED_STEPS})
-        return any_step_changed(self.state.changed_steps, self.state.uncertain_steps, numbers)
+        host_state = self.host_state
+        if not host_state.notified_keys.isdisjoint(keys):
+            return True
+        if any_step_changed(self.state.changed_steps, self.state.uncertain_steps, numbers):
+            return True
+        if unsure := next((key for key in keys if key in host_state.uncertain_keys), ""):
+            raise NotRunInCheckMode(host_state.uncertain_keys[unsure])
+        return False
 
     def _run_control_action(self, step: PlannedStep, action: ControlAction) -> PlannedStep | None:
         if action.ok and action.kind != "wait":
@@ -416,8 +438,10 @@ class HostTaskRunner:
         self.state.pending_notifications.append((step.number, changed, not succeeded))
         if changed:
             self.state.changed_steps.add(step.number)
+            self.host_state.note_notified(step)
         elif len(self.state.uncertain_steps) > uncertain_before:
             self.state.uncertain_steps[step.number] = step.name
+            self.host_state.note_notified(step, is_certain=False)
         return None if succeeded else step
 
     def _run_pipeline(self) -> PlannedStep | None:

@@ -28,7 +28,8 @@ class HostState(Struct):
     Its worker thread writes it; the app runner reads it at barriers. ``registered_names`` are the
     names registered since the app runner last cleared them. ``pending_handlers`` maps a task and a
     handler that was notified but not run to the command that runs it. ``skipped_by_check`` are the
-    steps that check mode did not run.
+    steps that check mode did not run. ``notified_keys`` are the keys that notify handlers of later
+    planned tasks; ``uncertain_keys`` those that may have been, with the step's name.
     """
 
     host: Host
@@ -45,6 +46,8 @@ class HostState(Struct):
     registered_names: set[str] = field(default_factory=set)
     pending_handlers: dict[tuple[str, str], str] = field(default_factory=dict)
     skipped_by_check: list[CheckSkippedStep] = field(default_factory=list)
+    notified_keys: set[str] = field(default_factory=set)
+    uncertain_keys: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_stopped(self) -> bool:
@@ -64,6 +67,19 @@ class HostState(Struct):
         )
         self.results[name] = result
         self.registered_names.add(name)
+
+    def note_notified(self, step: PlannedStep, *, is_certain: bool = True) -> None:
+        """Record that the step notifies handlers of later planned tasks."""
+        if is_certain:
+            self.notified_keys.update(step.notify_keys)
+        else:
+            self.uncertain_keys.update(dict.fromkeys(step.notify_keys, step.name))
+
+    def forget_notified(self, keys: Iterable[str]) -> None:
+        """Forget that these keys were notified: their handlers have run."""
+        for key in keys:
+            self.notified_keys.discard(key)
+            self.uncertain_keys.pop(key, None)
 
     def share_with(self, other: HostState) -> None:
         """Copy the registered results, and the steps skipped by check mode, to another host."""

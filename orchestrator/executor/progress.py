@@ -174,6 +174,10 @@ class EarlierRun(Struct):
         task = self.tasks.get((app, number))
         return task.hosts.get(host) if task else None
 
+    def has_started_after(self, app: str | None, number: int) -> bool:
+        """Return True if a task of the app after this one was started."""
+        return any(each == app and later > number for each, later in self.tasks)
+
     def is_complete(self, app: str | None, number: int, task: PlannedTask) -> bool:
         """Return True if nothing of the planned task is left to do."""
         if task.is_commit or not task.hosts:

@@ -115,9 +115,12 @@ class StepRecorder:
                 names.add(group.name)
         return names
 
-    def has_queued(self, numbers: Iterable[int]) -> bool:
-        """Return True if one of these steps is queued."""
-        return not {step.number for step, _ in self._queue}.isdisjoint(numbers)
+    def has_queued(self, numbers: Sequence[int], keys: Sequence[str]) -> bool:
+        """Return True if one of these steps, or one that notifies one of the keys, is queued."""
+        return any(
+            step.number in numbers or not set(step.notify_keys).isdisjoint(keys)
+            for step, _ in self._queue
+        )
 
     def drain_queue(self) -> list[tuple[PlannedStep, StepCommand]]:
         """Return the queued commands as the next pipeline and empty the queue."""
@@ -421,6 +424,7 @@ class StepRecorder:
         unknown = outcome.status is Status.UNKNOWN
         if unknown:
             self.state.uncertain_steps[step.number] = step.name
+            self.state.host_state.note_notified(step, is_certain=False)
         if step.register:
             self.state.host_state.register(
                 step.register, UnknownResult(step.name) if unknown else result
@@ -433,12 +437,16 @@ class StepRecorder:
             )
         if outcome.status in _CHANGED_STATUSES:
             self.state.changed_steps.add(step.number)
+            self.state.host_state.note_notified(step)
         if step.delegate_to or step.control_action or step.retry or step.is_download:
             self.state.pending_notifications.append((step.number, result.changed, result.failed))
 
     def skipped_result(self, step: PlannedStep, reason: str) -> StepResult:
         """Return the result of a step that was not run."""
-        not_notified = step.handler and self.state.changed_steps.isdisjoint(step.notified_by)
+        not_notified = step.handler and not (
+            self.state.changed_steps.intersection(step.notified_by)
+            or self.state.host_state.notified_keys.intersection(step.notified_as)
+        )
         return StepResult(Status.SKIPPED, reason="not notified" if not_notified else reason)
 
     def target_host(self, step: PlannedStep) -> str:

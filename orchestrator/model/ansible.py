@@ -78,7 +78,7 @@ KEYWORD_HINTS = {
     "no_log": "write `secret: true`; or mark the param so, or the variable `!secret`",
     "check_mode": "mark a step that changes nothing `readonly: true`; use `orch run --check`",
     "ignore_unreachable": "use the option `--unreachable skip`",
-    "run_once": "write `once: true` beside the task's name in a playbook",
+    "run_once": "write `once: true`, on the step or beside a task's name in a playbook",
     "serial": "write `batch: 25%` beside the task's name in a playbook",
     "max_fail_percentage": "write `max_failures: 10%` beside the task's name in a playbook",
     "any_errors_fatal": "write `any_errors: stop` beside the task's name in a playbook",

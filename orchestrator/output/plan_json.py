@@ -67,6 +67,7 @@ def _task_json(planned_task: PlannedTask, mask: MaskFunction) -> dict[str, Any]:
         "max_failures": planned_task.max_failures.limit if planned_task.max_failures else None,
         "hook": planned_task.hooked_to,
         "commit": planned_task.is_commit,
+        "prompt": planned_task.prompt,
         "commits": list(planned_task.commit_scope.hosts) if planned_task.commit_scope else [],
         "hosts": [_host_json(host, mask) for host in planned_task.hosts],
     }

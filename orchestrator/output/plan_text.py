@@ -151,7 +151,9 @@ class _PlanTextRenderer:
     def numbered_task_lines(self, number: int, planned_task: PlannedTask) -> Iterator[str]:
         """Yield one planned task with its steps and its rollback."""
         title = self.out.paint(to_one_line(f"{number}. {planned_task.task}"), BOLD)
-        if planned_task.is_commit:
+        if planned_task.prompt:
+            yield f"{title}: {to_one_line(planned_task.prompt)}"
+        elif planned_task.is_commit:
             hosts = (
                 to_one_line(fold_hostnames(planned_task.commit_scope.hosts))
                 if planned_task.commit_scope

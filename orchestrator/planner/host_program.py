@@ -26,9 +26,11 @@ from orchestrator.planner.step_planner import StepPlanner
 from orchestrator.planner.task_expander import (
     ExpandedStep,
     InheritedOptions,
+    NotifyKeys,
     ScopedTemplate,
     StepList,
     TaskExpander,
+    TaskPart,
     evaluate_loop_items,
 )
 from orchestrator.planner.task_scope import TaskScope, any_from_host
@@ -57,6 +59,7 @@ class HostPlanState(Struct):
     - ``controller_names``: settled names whose values do not depend on the output of any host.
     - ``untainted_names``: pending names whose values will not depend on the output of any host,
       according to the names in their templates.
+    - ``notified_keys``: the keys by which planned steps may notify handlers of playbooks.
     - ``unique_values``: the values given to ``unique`` names, by the host that steps are delegated
       to, their become user ('' for neither) and the name.
     """
@@ -72,6 +75,7 @@ class HostPlanState(Struct):
     controller_names: frozenset[str] = frozenset()
     untainted_names: frozenset[str] = frozenset()
     unique_values: dict[tuple[str, str, str], UniqueValue] = field(default_factory=dict)
+    notified_keys: set[str] = field(default_factory=set)
 
     def register(self, name: str, numbers: tuple[int, ...] = ()) -> None:
         """Record that these steps of the current task will register the name.
@@ -98,6 +102,7 @@ def copy_plan_state(state: HostPlanState) -> HostPlanState:
         settled_results=dict(state.settled_results),
         newly_registered=set(state.newly_registered),
         unique_values=dict(state.unique_values),
+        notified_keys=set(state.notified_keys),
     )
 
 
@@ -121,18 +126,37 @@ class HostProgramPlanner:
 
     def plan_task(
         self, task: Task, task_scope: TaskScope, inherited: InheritedOptions
-    ) -> tuple[StepProgram, TaskExpander]:
-        """Return the task's program with its handlers, and the expander that has its rollback."""
-        self._check_rules(task, task_scope)
-        expander = self._task_expander(1, self.plan_state)
+    ) -> StepProgram:
+        """Return the task's program with its handlers."""
+        part = TaskPart(task.steps or ())
+        return self.plan_part(task, task_scope, inherited, part, self.new_expander())
+
+    def new_expander(self, keys: NotifyKeys | None = None, first: int = 1) -> TaskExpander:
+        """Return an expander of a task, which later has its rollback."""
+        expander = self._task_expander(first, self.plan_state)
+        expander.notify_keys = keys
+        return expander
+
+    def plan_part(
+        self,
+        task: Task,
+        task_scope: TaskScope,
+        inherited: InheritedOptions,
+        part: TaskPart,
+        expander: TaskExpander,
+    ) -> StepProgram:
+        """Return the program of one part of a task; the expander has expanded those before."""
+        if not expander.has_begun:
+            self._check_rules(task, task_scope)
+        expander.registered = self.plan_state.registered
+        expander.settled_results = self.plan_state.settled_results
         try:
-            step_list = expander.expand_task(task, task_scope, inherited)
-            step_list.extend(expander.notified_handlers())
+            step_list = expander.expand_part(task, task_scope, inherited, part)
         except DefinitionError as error:  # from a loop: its steps are unknown
             self.diagnostics.add_for_host(self.plan_state.host.name, error, task.mark)
             self._register_all(task.all_steps())
-            return StepProgram(), expander
-        return self.plan_program(step_list), expander
+            return StepProgram()
+        return self.plan_program(step_list)
 
     def _register_all(self, steps: Iterable[Step]) -> None:
         """Register the names of invalid steps, so they are not also reported as undefined."""
@@ -218,6 +242,28 @@ class HostProgramPlanner:
                 )
         return self.plan_program(step_list)
 
+    def plan_playbook_handlers(
+        self,
+        task: Task,
+        task_scope: TaskScope,
+        inherited: InheritedOptions,
+        keys: Mapping[str, str],
+        outer: Mapping[str, str],
+    ) -> StepProgram:
+        """Plan the handlers of a playbook that planned steps may have notified.
+
+        ``keys`` are those of the names that notify them; ``outer`` has those of the enclosing
+        playbooks, too.
+        """
+        expander = self._task_expander(1, self.plan_state)
+        expander.notify_keys = NotifyKeys(frozenset(), outer=outer)
+        notified = self.plan_state.notified_keys
+        program = self.plan_program(
+            expander.expand_handlers(task, task_scope, inherited, keys, notified)
+        )
+        notified.difference_update(keys.values())
+        return program
+
     def plan_program(
         self, step_list: StepList, missing_is_none: frozenset[str] = frozenset()
     ) -> StepProgram:
@@ -235,6 +281,7 @@ class HostProgramPlanner:
             )
             try:
                 planned.append(self.plan_step(expanded, missing_is_none, is_optional=is_optional))
+                self.plan_state.notified_keys.update(planned[-1].notify_keys)
             except DefinitionError as error:
                 found = _with_project_position(
                     error, (*expanded.inherited.call_positions, expanded.step.mark)

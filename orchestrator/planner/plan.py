@@ -41,7 +41,8 @@ class PlannedStep(Struct, frozen=True):
     - ``number`` counts from 1 within the task on this host.
     - ``register`` is the name of its result; ``variables_set`` are the names that `set` assigns.
     - ``notify`` are the handlers notified by a change; ``handler`` is the handler it belongs to,
-      which runs if one of the steps ``notified_by`` changed something.
+      which runs if one of the steps ``notified_by`` changed something, or an earlier planned task
+      notified one of the keys ``notified_as``; ``notify_keys`` are those that this step notifies.
     - ``delegate_to`` is the host that runs it instead.
     - ``evaluate_result`` evaluates, on the controller, conditions over its output that the host
       cannot evaluate; ``flush_after``: no later step may be sent before that.
@@ -75,6 +76,8 @@ class PlannedStep(Struct, frozen=True):
     notify: tuple[str, ...] = ()
     handler: str = ""
     notified_by: tuple[int, ...] = ()
+    notify_keys: tuple[str, ...] = ()
+    notified_as: tuple[str, ...] = ()
     delegate_to: str = ""
     user: str = ""
     variables_set: tuple[str, ...] = ()
@@ -235,6 +238,7 @@ class PlannedTask(Struct, frozen=True):
     more; ``commit_scope`` restricts that to a batch. ``gate``: it begins a batch after another.
     ``batch_scope``: if it fails, only its batch ends; None means that the app run does.
     ``stops_at_error``: a failure stops the other hosts after the step that each of them runs.
+    ``prompt``: it has no hosts, and a person is asked whether to go on.
     """
 
     task: str
@@ -251,6 +255,7 @@ class PlannedTask(Struct, frozen=True):
     gate: BatchGate | None = None
     batch_scope: BatchScope | None = None
     stops_at_error: bool = False
+    prompt: str = ""
 
     @property
     def changes(self) -> bool:

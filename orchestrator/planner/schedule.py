@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator.errors import (
@@ -36,10 +36,24 @@ from orchestrator.planner.plan import (
 )
 from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.start_step import find_start_numbers
-from orchestrator.planner.task_expander import InheritedOptions
+from orchestrator.planner.task_expander import (
+    InheritedOptions,
+    NotifyKeys,
+    TaskExpander,
+    TaskPart,
+    split_into_parts,
+)
 from orchestrator.planner.task_scope import TaskScope
-from orchestrator.playbook import effective_params
-from orchestrator.playbook.model import HostCount, PlaybookItem, Task, TaskCall, TaskRequest
+from orchestrator.playbook import effective_params, handlers_in_reach
+from orchestrator.playbook.model import (
+    ControlStep,
+    HostCount,
+    PlaybookItem,
+    Step,
+    Task,
+    TaskCall,
+    TaskRequest,
+)
 from orchestrator.templating import ResultPending
 
 
@@ -51,6 +65,29 @@ class HostTaskContext(Struct, frozen=True):
     inherited: InheritedOptions
 
 
+class SplitTask(Struct, frozen=True):
+    """A task with steps while its parts are planned; ``expanders`` are those of its hosts."""
+
+    task: Task
+    name: str
+    keys: NotifyKeys
+    expanders: dict[str, TaskExpander] = field(default_factory=dict)
+
+    @property
+    def next_number(self) -> int:
+        """Return the number of the next part's first step, which is the same on all hosts."""
+        return max((each.next_number for each in self.expanders.values()), default=1)
+
+
+class PlaybookHandlers(Struct, frozen=True):
+    """The handlers of a playbook, with the keys of the names that notify them."""
+
+    task: Task
+    name: str
+    parts: tuple[HostTaskContext, ...]
+    keys: Mapping[str, str]
+
+
 class ScheduleContext(Struct, frozen=True):
     """How the current playbook item is run, with what it inherits from the enclosing items.
 
@@ -58,6 +95,7 @@ class ScheduleContext(Struct, frozen=True):
     select, because a hook may; None outside of batches. ``is_first_batch`` is also True outside of
     batches. ``commit_scope``: what a commit applies to, inside a batch. ``batch_scope``: the batch,
     if its failure does not stop the next batches. ``stops_at_error``: see PlannedTask.
+    ``playbooks`` are the enclosing playbooks that have handlers, outermost first.
     """
 
     parents: tuple[str, ...] = ()
@@ -71,6 +109,11 @@ class ScheduleContext(Struct, frozen=True):
     commit_scope: CommitScope | None = None
     batch_scope: BatchScope | None = None
     stops_at_error: bool = False
+    playbooks: tuple[PlaybookHandlers, ...] = ()
+
+    def handler_keys(self) -> dict[str, str]:
+        """Return the keys of the names that notify handlers of playbooks; inner ones win."""
+        return {name: key for each in self.playbooks for name, key in each.keys.items()}
 
 
 class TaskScheduler:
@@ -92,7 +135,7 @@ class TaskScheduler:
         self.failed_hooks: dict[str, tuple[PlannedTask, ...]] = {}
         self.warnings: list[str] = []
         self.has_started = not request.start_at
-        self._failure_limits = self._batched_items = 0
+        self._failure_limits = self._batched_items = self._playbooks = 0
         self._rollback_planners: dict[int, Callable[[], HostPlan]] = {}
         self._changed_hosts = hosts  # since the last call of ``_hostvars_index``
         self._names_by_host: dict[str, tuple[Iterable[str], ResultsByName]] = {}
@@ -185,21 +228,93 @@ class TaskScheduler:
             message = f"--start-step needs a task with steps, and '{name}' is a playbook"
             hint = "name one of its tasks with --start-at; see `orch plan`"
             raise DefinitionError(Diagnostic(message, SourcePosition("--start-at"), hint))
+        own = self._playbook_handlers(task, name, parts)
+        flow = replace(flow, playbooks=(*flow.playbooks, *own))
         for item in task.tasks or ():
-            if item.action is None:
-                if self.has_started:
-                    planned_task = PlannedTask(
-                        "commit", "", (), flow.parents, flow.batch, is_commit=True
-                    )
-                    self.planned_tasks.append(
-                        replace(
-                            planned_task,
-                            commit_scope=flow.commit_scope,
-                            batch_scope=flow.batch_scope,
-                        )
-                    )
-            else:
+            if item.action is not None:
                 self._add_item(item, item.action, parts, flow)
+            elif self.has_started:
+                self._add_word(item, flow)
+        if self.has_started:
+            self._add_handlers(own, flow)
+
+    def _add_word(self, item: PlaybookItem, flow: ScheduleContext) -> None:
+        """Add a commit, a flush of handlers or a pause."""
+        if not item.prompt and not self.request.handlers:  # selected ones run once, at the end
+            self._add_handlers(flow.playbooks, flow)
+        if item.name == "flush_handlers":
+            return
+        planned_task = PlannedTask(
+            item.name,
+            "",
+            (),
+            flow.parents,
+            flow.batch,
+            is_commit=not item.prompt,
+            prompt=item.prompt,
+        )
+        self.planned_tasks.append(
+            replace(
+                planned_task,
+                commit_scope=None if item.prompt else flow.commit_scope,
+                batch_scope=flow.batch_scope,
+            )
+        )
+
+    def _playbook_handlers(
+        self, task: Task, name: str, parts: list[HostTaskContext]
+    ) -> tuple[PlaybookHandlers, ...]:
+        """Return the handlers of a playbook, if it has some, with keys of their own."""
+        if not task.handlers:
+            return ()
+        self._playbooks += 1
+        keys = {each: f"playbook {self._playbooks} {each}" for each in task.notifiable_names()}
+        return (PlaybookHandlers(task, name, tuple(parts), keys),)
+
+    def _add_handlers(self, playbooks: Sequence[PlaybookHandlers], flow: ScheduleContext) -> None:
+        """Add the handlers of playbooks that planned steps may have notified, inner ones first."""
+        for playbook in reversed(playbooks):
+            hosts = []
+            for part in playbook.parts:
+                host_plan = None
+                if _is_in_batch(part, flow):
+                    host_plan = self._plan_handlers(playbook, part, flow)
+                hosts += [host_plan] if host_plan is not None else []
+            if hosts:
+                self._changed_hosts = [part.plan_state for part in playbook.parts]
+                title = f"handlers of {playbook.name}"
+                planned_task = PlannedTask(title, "", tuple(hosts), flow.parents, flow.batch)
+                self.planned_tasks.append(
+                    replace(
+                        planned_task,
+                        max_failures=flow.max_failures,
+                        hooked_to=flow.hooked_to,
+                        batch_scope=flow.batch_scope,
+                        stops_at_error=flow.stops_at_error,
+                    )
+                )
+
+    def _plan_handlers(
+        self, playbook: PlaybookHandlers, part: HostTaskContext, flow: ScheduleContext
+    ) -> HostPlan | None:
+        """Plan the handlers of a playbook on one host; return None if none can be notified."""
+        part.plan_state.settled_results[HOSTVARS_INDEX] = self._hostvars_index()
+        part.plan_state.registered = dict.fromkeys(part.plan_state.registered, ())
+        planner = HostProgramPlanner(part.plan_state, self.request, self.diagnostics)
+        if self.request.handlers:
+            program = planner.plan_handlers(
+                playbook.task, part.task_scope, part.inherited, self.request.handlers
+            )
+        else:
+            outer = flow.handler_keys()
+            program = planner.plan_playbook_handlers(
+                playbook.task, part.task_scope, part.inherited, playbook.keys, outer
+            )
+        if not program.steps:
+            return None
+        accepted = effective_params(playbook.task, self.request.tasks)
+        rerun_args = rerun_arguments(part.task_scope, accepted)
+        return HostPlan(part.plan_state.host.name, program, rerun_args=rerun_args)
 
     def _add_item(
         self,
@@ -356,21 +471,63 @@ class TaskScheduler:
         *,
         start_step: str = "",
     ) -> None:
-        if flow.batch_hosts is not None:
-            parts = [part for part in parts if part.plan_state.host.name in flow.batch_hosts]
-        hosts, known = [], self._hostvars_index()
+        """Add a task with steps: one planned task, or several if hosts wait in it."""
+        own = frozenset(handlers_in_reach(task, self.request.tasks))
+        task_parts = split_into_parts(task, has_handlers=bool(own))
+        if self.request.handlers:
+            task_parts = [TaskPart(task.steps or ())]
+        prefix = f"{len(self.planned_tasks)} {task.name}" if len(task_parts) > 1 else ""
+        keys = NotifyKeys(own, prefix, flow.handler_keys())
+        if start_step and len(task_parts) > 1:
+            message = f"--start-step cannot be used with '{name}', in which hosts wait for others"
+            hint = "it has a step with `once` or `pause`; select steps by --tags"
+            raise DefinitionError(Diagnostic(message, SourcePosition("--start-step"), hint))
+        split = SplitTask(task, name, keys)
+        in_batch = [p for p in parts if _is_in_batch(p, flow)]
+        for task_part in task_parts:
+            step = task_part.steps[0] if task_part.steps else None
+            if task_part.kind == "pause" and step is not None:
+                self._add_word(
+                    PlaybookItem(None, step.mark, "pause", prompt=_prompt_of(step)), flow
+                )
+            elif task_part.kind == "once" and step is not None and not flow.once:
+                if flow.is_first_batch:
+                    selected = [part.plan_state.host.name for part in parts]
+                    item = PlaybookItem(None, step.mark)
+                    primary = self._once_hosts(item, task, parts, selected)
+                    of_once = replace(flow, once=True)
+                    self._add_part(split, primary, of_once, task_part)
+            else:
+                self._add_part(split, in_batch, flow, task_part, start_step=start_step)
+
+    def _add_part(
+        self,
+        split: SplitTask,
+        parts: list[HostTaskContext],
+        flow: ScheduleContext,
+        task_part: TaskPart,
+        *,
+        start_step: str = "",
+    ) -> None:
+        """Add a part of a task as a planned task."""
+        hosts, known, task = [], self._hostvars_index(), split.task
+        first_number = split.next_number
         starts = self._start_numbers(task, parts, start_step) if start_step else {}
         for part in parts:
             part.plan_state.settled_results[HOSTVARS_INDEX] = known
             part.plan_state.registered = dict.fromkeys(part.plan_state.registered, ())
             part.plan_state.newly_registered = set()
-            hosts.append(self._plan_host(task, part, starts.get(part.plan_state.host.name, 0)))
+            start_number = starts.get(part.plan_state.host.name, 0)
+            earlier = split.expanders.get(part.plan_state.host.name)
+            if earlier is not None:
+                earlier.next_number = first_number
+            hosts.append(self._plan_host(split, part, task_part, start_number, first_number))
         if flow.once:
             self._share_once_results(parts)
         self._changed_hosts = self.hosts if flow.once else [part.plan_state for part in parts]
         if hosts:
             planned_task = PlannedTask(
-                name,
+                split.name,
                 task.desc,
                 hosts=tuple(hosts),
                 parents=flow.parents,
@@ -400,29 +557,42 @@ class TaskScheduler:
             plan_state = copy_plan_state(part.plan_state)
             diagnostics = HostDiagnostics(len(self.request.hosts))
             planner = HostProgramPlanner(plan_state, self.request, diagnostics)
-            programs[plan_state.host.name], _ = planner.plan_task(
+            programs[plan_state.host.name] = planner.plan_task(
                 task, part.task_scope, part.inherited
             )
             diagnostics.raise_any()
         return find_start_numbers(task.name, start_step, programs)
 
-    def _plan_host(self, task: Task, part: HostTaskContext, start_number: int = 0) -> HostPlan:
+    def _plan_host(
+        self,
+        split: SplitTask,
+        part: HostTaskContext,
+        task_part: TaskPart,
+        start_number: int,
+        first_number: int,
+    ) -> HostPlan:
         program_planner = HostProgramPlanner(
             part.plan_state, self.request, self.diagnostics, start_number=start_number
         )
         if self.request.handlers:
             program = program_planner.plan_handlers(
-                task, part.task_scope, part.inherited, self.request.handlers
+                split.task, part.task_scope, part.inherited, self.request.handlers
             )
             return HostPlan(part.plan_state.host.name, program)
-        program, expander = program_planner.plan_task(task, part.task_scope, part.inherited)
+        earlier = split.expanders.get(part.plan_state.host.name)
+        expander = earlier or program_planner.new_expander(split.keys, first_number)
+        if earlier is None:
+            split.expanders[part.plan_state.host.name] = expander
+        program = program_planner.plan_part(
+            split.task, part.task_scope, part.inherited, task_part, expander
+        )
         host_plan = HostPlan(part.plan_state.host.name, program)
         if any(step.handler for step in program.steps):
             accepted_params = effective_params(part.task_scope.task, self.request.tasks)
             host_plan = replace(
                 host_plan, rerun_args=rerun_arguments(part.task_scope, accepted_params)
             )
-        if expander.rollbacks:
+        if earlier is None and (expander.rollbacks or not task_part.is_last):
             self._rollback_planners[id(host_plan)] = lambda: replace(
                 host_plan, rollback=program_planner.plan_rollback(expander)
             )
@@ -478,6 +648,15 @@ class TaskScheduler:
                     )
                 else:
                     plan_state.register(name)
+
+
+def _is_in_batch(part: HostTaskContext, flow: ScheduleContext) -> bool:
+    return flow.batch_hosts is None or part.plan_state.host.name in flow.batch_hosts
+
+
+def _prompt_of(step: Step) -> str:
+    """Return the prompt of a pause."""
+    return step.action.value.source if isinstance(step.action, ControlStep) else ""
 
 
 def _has_role(task: Task, part: HostTaskContext) -> bool:

@@ -92,7 +92,7 @@ class StepConditions:
         if self.expanded.inherited.exclude_reason:
             return self.expanded.inherited.exclude_reason
         found: list[Condition] = []
-        if self.expanded.notified_by:
+        if self.expanded.notified_by or self.expanded.notified_as:
             found.append(self._notified_condition())
         for condition_expr, task_scope in self.expanded.inherited.when:
             condition = self._compile(condition_expr, task_scope)
@@ -123,11 +123,12 @@ class StepConditions:
         return all_of(found)
 
     def _notified_condition(self) -> Condition:
-        if self.runs_elsewhere:
+        if self.runs_elsewhere or self.expanded.notified_as:
             results = self.context.position.results
             if CHANGED_STEPS not in results:
                 raise ResultPending({CHANGED_STEPS})
-            return ConstantCondition(results[CHANGED_STEPS](self.expanded.notified_by))
+            known = results[CHANGED_STEPS](self.expanded.notified_by, self.expanded.notified_as)
+            return ConstantCondition(known)
         return any_of(
             [StepStateCondition(number, "changed") for number in self.expanded.notified_by]
         )
@@ -157,8 +158,9 @@ class StepConditions:
 
 
 CHANGED_STEPS = "steps that changed something"
-"""Key of the results with a function that returns True if one of these steps changed something.
+"""Key of the results with a function that returns True if a handler was notified.
 
+Its arguments are the steps of the task and the keys that notify it.
 It raises NotRunInCheckMode if check mode does not know that. No template can use this name.
 """
 

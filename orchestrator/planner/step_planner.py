@@ -213,6 +213,8 @@ class StepPlanner:
             notify=tuple(map(str, inherited.notify)),
             handler=self.expanded.handler,
             notified_by=self.expanded.notified_by,
+            notify_keys=self.expanded.notify_keys,
+            notified_as=self.expanded.notified_as,
             delegate_to=self._delegate_host(),
             user="" if skip_reason else self._become_user(),
             variables_set=step.action.names if isinstance(step.action, ControlStep) else (),

@@ -6,7 +6,7 @@ step numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -124,7 +124,7 @@ class ExpandedStep(Struct, frozen=True):
     which runs if one of these steps changed something. ``task_scope`` is the scope of its command
     or module, ``caller`` that of the other options (they differ for a module, whose options are
     written in the calling task). ``pause``: the seconds before the step, which begins an item of a
-    loop.
+    loop. ``notify_keys`` and ``notified_as`` are as in PlannedStep.
     """
 
     number: int
@@ -138,11 +138,41 @@ class ExpandedStep(Struct, frozen=True):
     caller_scope: TaskScope | None = None
     loop: int = 0
     pause: float = 0.0
+    notify_keys: tuple[str, ...] = ()
+    notified_as: tuple[str, ...] = ()
 
     @property
     def caller(self) -> TaskScope:
         """Return the scope of the step's conditions and name."""
         return self.caller_scope or self.task_scope
+
+
+class TaskPart(Struct, frozen=True):
+    """Steps of a task that make up one planned task; a step with ``once`` is a part of its own.
+
+    ``kind`` is '' or the key at which hosts wait for each other: once or pause. The last part ends
+    with the handlers.
+    """
+
+    steps: tuple[Step, ...]
+    kind: str = ""
+    is_last: bool = True
+
+
+def split_into_parts(task: Task, *, has_handlers: bool) -> list[TaskPart]:
+    """Return the parts of a task with steps, in order; the handlers are in one for all hosts."""
+    groups: list[tuple[str, list[Step]]] = []
+    for step in task.steps or ():
+        kind = step.waits_for_hosts
+        if not groups or kind or groups[-1][0]:
+            groups.append((kind, []))
+        groups[-1][1].append(step)
+    if has_handlers and groups and groups[-1][0]:
+        groups.append(("", []))
+    return [
+        TaskPart(tuple(steps), kind, is_last=number == len(groups))
+        for number, (kind, steps) in enumerate(groups, 1)
+    ]
 
 
 class TaskHandler(Struct, frozen=True):
@@ -153,6 +183,36 @@ class TaskHandler(Struct, frozen=True):
     steps: tuple[Step, ...]
     task_scope: TaskScope
     inherited: InheritedOptions
+
+
+class NotifyKeys(Struct, frozen=True):
+    """How the steps of a planned task notify handlers in later ones.
+
+    ``own`` are the names of the task's own handlers. ``own_prefix`` makes keys of them if the task
+    is split into several planned ones, and is '' else. ``outer`` are the keys of the names of the
+    playbooks' handlers.
+    """
+
+    own: frozenset[str]
+    own_prefix: str = ""
+    outer: Mapping[str, str] = field(default_factory=dict)
+
+    def key_of(self, name: MarkedKey) -> str:
+        """Return the key of a name, '' if steps of this planned task tell it all.
+
+        Raises DefinitionError for the name of a handler that is out of reach.
+        """
+        if name in self.own:
+            return self.own_key(name)
+        if name in self.outer:
+            return self.outer[name]
+        message = f"no handler '{name}' is in reach: it belongs to a playbook that is not run"
+        hint = "run that playbook, or define the handler in this task"
+        raise DefinitionError(Diagnostic(message, name.mark, hint))
+
+    def own_key(self, name: str) -> str:
+        """Return the key of a handler of the task."""
+        return f"{self.own_prefix} {name}" if self.own_prefix else ""
 
 
 class StepList(Struct):
@@ -219,6 +279,9 @@ class TaskExpander:
         self.handlers: list[TaskHandler] = []
         self.notifying_steps: list[tuple[int, frozenset[str]]] = []
         self.handled_count: dict[str, int] = {}
+        self.notify_keys: NotifyKeys | None = None
+        self._earlier_notifying = 0  # how many of the steps that notify are of earlier parts
+        self.has_begun = False
         self._uncertain_parts: list[str] = []  # the parts around a step that may not be reached
         self.rollbacks: list[tuple[tuple[Step, ...], TaskScope, InheritedOptions]] = []
 
@@ -229,6 +292,49 @@ class TaskExpander:
         self._keep_for_later(task, task_scope, inherited)
         row = self.expand_steps(task.steps or (), task_scope, inherited)
         row.limit_hosts(task.mark, task.throttle)
+        return row
+
+    def expand_part(
+        self,
+        task: Task,
+        task_scope: TaskScope,
+        inherited: InheritedOptions,
+        part: TaskPart,
+    ) -> StepList:
+        """Return the steps of one part of a scheduled task, with the handlers after the last."""
+        self._earlier_notifying = len(self.notifying_steps)
+        if not self.has_begun:
+            self._keep_for_later(task, task_scope, inherited)
+        self.has_begun = True
+        row = self.expand_steps(part.steps, task_scope, inherited)
+        row.limit_hosts(task.mark, task.throttle)
+        if part.is_last:
+            row.extend(self.notified_handlers())
+        return row
+
+    def expand_handlers(
+        self,
+        task: Task,
+        task_scope: TaskScope,
+        inherited: InheritedOptions,
+        keys: Mapping[str, str],
+        notified: Set[str],
+    ) -> StepList:
+        """Return the steps of a playbook's handlers that may have been notified, in order.
+
+        ``keys`` are those of the names that notify them, ``notified`` those that steps notify.
+        """
+        row, known = StepList([], [], []), set(notified)
+        for name, handler_steps in task.handlers.items():
+            own = {keys[each] for each in (name, *task.topics.get(name, ()))} & known
+            if not own:
+                continue
+            steps = self.expand_steps(handler_steps, task_scope, inherited)
+            steps.steps = [
+                replace(f, handler=name, notified_as=tuple(sorted(own))) for f in steps.steps
+            ]
+            known.update(key for f in steps.steps for key in f.notify_keys)
+            row.extend(steps)
         return row
 
     def _keep_for_later(
@@ -292,7 +398,7 @@ class TaskExpander:
             return self._expand_call(step, step.action, task_scope, inherited)
         if isinstance(step.action, StepBlock):
             return self._expand_block(step, step.action, task_scope, inherited)
-        if isinstance(step.action, ControlStep) and step.action.kind == "flush_handlers":
+        if step.kind == "flush_handlers":
             return self._flush_handlers(step, inherited)
         return self._add_step(ExpandedStep(self.next_number, step, task_scope, inherited, label))
 
@@ -302,6 +408,9 @@ class TaskExpander:
         if expanded.inherited.notify:
             names = frozenset(map(str, expanded.inherited.notify))
             self.notifying_steps.append((expanded.number, names))
+            if self.notify_keys is not None:
+                keys = dict.fromkeys(map(self.notify_keys.key_of, expanded.inherited.notify))
+                expanded = replace(expanded, notify_keys=tuple(filter(None, keys)))
         return StepList([expanded], [], [])
 
     @contextmanager
@@ -370,19 +479,33 @@ class TaskExpander:
         """
         row = StepList([], [], [])
         for handler in self.handlers:
-            known = self.notifying_steps[self.handled_count.get(handler.name, 0) :]
-            numbers = tuple(number for number, names in known if names & handler.names)
-            if numbers and flush is not None:
+            start = self.handled_count.get(handler.name, 0)
+            numbers, keys = self._notifications_since(start, handler)
+            if (numbers or keys) and flush is not None:
                 _check_flush(handler, *flush)
             self.handled_count[handler.name] = len(self.notifying_steps)
-            if numbers:
+            if numbers or keys:
                 inherited = replace(handler.inherited, notify=())
                 steps = self.expand_steps(handler.steps, handler.task_scope, inherited)
                 steps.steps = [
-                    replace(f, handler=handler.name, notified_by=numbers) for f in steps.steps
+                    replace(f, handler=handler.name, notified_by=numbers, notified_as=keys)
+                    for f in steps.steps
                 ]
                 row.extend(steps)
         return row
+
+    def _notifications_since(
+        self, start: int, handler: TaskHandler
+    ) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """Return the steps of this part that notify the handler, and the keys of earlier ones."""
+        numbers: list[int] = []
+        keys: dict[str, None] = {}
+        for index, (number, names) in enumerate(self.notifying_steps[start:], start):
+            if index >= self._earlier_notifying and names & handler.names:
+                numbers.append(number)
+            elif names & handler.names and self.notify_keys is not None:
+                keys |= dict.fromkeys(map(self.notify_keys.own_key, names & handler.names))
+        return tuple(numbers), tuple(sorted(keys))
 
     def _flush_handlers(self, step: Step, inherited: InheritedOptions) -> StepList:
         """Return the steps of the handlers that have been notified so far.
@@ -402,6 +525,9 @@ class TaskExpander:
         row = StepList([], [], [])
         self.notifying_steps.clear()
         self.handled_count.clear()
+        self._earlier_notifying = 0
+        if self.notify_keys is not None:  # the playbook's handlers do not run after a failure
+            self.notify_keys = NotifyKeys(self.notify_keys.own)
         for steps, task_scope, inherited in reversed(self.rollbacks):
             row.extend(self.expand_steps(steps, task_scope, replace(inherited, notify=())))
         row.extend(self.notified_handlers())

@@ -6,6 +6,7 @@ from orchestrator.playbook.task_loader import (
     LoadedTasks,
     check_task_requests,
     effective_params,
+    handlers_in_reach,
     load_tasks,
     required_params,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "TaskRequest",
     "check_task_requests",
     "effective_params",
+    "handlers_in_reach",
     "load_tasks",
     "required_params",
 ]

@@ -90,8 +90,8 @@ BODY: KeyTable = {
     ),
     "handlers": FileKey(
         "handlers",
-        "Lists of steps by name; each runs once, at the end of the task, if a step that notifies "
-        "it changed something; see `orch doc handler`",
+        "Lists of steps by name; each runs once, at the end of the task or playbook, if a step "
+        "that notifies it changed something; see `orch doc handler`",
         example="handlers: {reload nginx: [{service: {name: nginx, state: reloaded}}]}",
     ),
     "rollback": FileKey(
@@ -278,6 +278,13 @@ CONTROL: KeyTable = {
         "`- flush_handlers`",
         example="flush_handlers:",
     ),
+    "pause": FileKey(
+        "pause",
+        "Pause this host for some `seconds`; or wait for a person (`prompt`), once for all hosts: "
+        "all of them end the steps before it. The latter only directly under `steps`, and as an "
+        "item of a playbook; `--yes` goes on without a question",
+        example="pause: {prompt: Is the old version drained?}",
+    ),
 }
 """Keys whose step runs nothing on the host."""
 
@@ -354,8 +361,8 @@ STEP: KeyTable = {
     ),
     "notify": FileKey(
         "names",
-        "Handlers of the task, or names that they listen to, that run at its end if this step "
-        "changed something",
+        "Handlers of the task or playbook, or names that they listen to, that run at its end if "
+        "this step changed something",
         example="notify: reload nginx",
     ),
     "delegate_to": FileKey(
@@ -368,6 +375,13 @@ STEP: KeyTable = {
         "The number of hosts that run this at the same time at most; the others wait",
         "all hosts",
         "throttle: 1",
+    ),
+    "once": FileKey(
+        "boolean",
+        "Only the primary host runs the step, and its result is every host's; all hosts wait for "
+        "it. Only directly under `steps` of a task that is not called as a step",
+        "false",
+        "once: true",
     ),
     "local": FileKey(
         "boolean",
@@ -397,7 +411,10 @@ BLOCK_STEP: KeyTable = {
     **BLOCK,
     **{
         key: STEP[key]
-        for key in ("name", "ignore_errors", "local", "throttle", "vars", "loop", "loop_control")
+        for key in (
+            *("name", "ignore_errors", "local", "once", "throttle", "vars", "loop"),
+            "loop_control",
+        )
     },
     **INHERITED,
 }
@@ -440,6 +457,17 @@ HANDLER: KeyTable = {
     ),
 }
 """Keys of a handler that is not just its list of steps."""
+
+PAUSE: KeyTable = {
+    "prompt": FileKey(
+        "text",
+        "What is shown: Enter goes on, and `q` stops the run",
+        example="prompt: Is the old version drained?",
+    ),
+    "seconds": FileKey(
+        "duration", "The time, as of `wait`; check mode does not wait", example="seconds: 5"
+    ),
+}
 
 ASSERT: KeyTable = {
     "that": FileKey("condition", "The expression, or a list of expressions", example="that: a > 0"),
@@ -604,6 +632,9 @@ STEP_KEYS, TASK_KEYS = frozenset(STEP), frozenset(TASK)
 
 BARE_STEPS = ("flush_handlers",)
 """Steps that are a word, without options."""
+
+BARE_ITEMS = ("commit", "flush_handlers")
+"""Items of a playbook that are a word."""
 
 RESERVED_NAMES = frozenset({*ACTIONS, *BLOCK, "commit", "steps", "tasks", "probe"})
 """Names that make up a step, a playbook item or a file; no task can have them."""

@@ -208,7 +208,7 @@ class StepBlock(Struct, frozen=True):
 class ControlStep(Struct, frozen=True):
     """A step executed by orch itself, not by a host.
 
-    ``kind`` is set, fail, assert, wait or flush_handlers.
+    ``kind`` is set, fail, assert, wait, flush_handlers or pause (``value``: the prompt).
 
     ``value`` is the mapping to set (``names`` are its keys), the message, or the seconds to wait;
     ``conditions`` are those of an assert.
@@ -271,7 +271,7 @@ class Step(Struct, frozen=True):
 
     Conditions are None if the step does not set them. ``local``: the step runs on this machine.
     ``vars`` are variables of the step and of everything in it. ``throttle`` is the number of hosts
-    that run it at the same time at most, 0 for no limit.
+    that run it at the same time at most, 0 for no limit. ``once``: only the primary host runs it.
     """
 
     action: RunStep | TaskCall | StepBlock | ControlStep | ModuleSpec | DownloadStep
@@ -289,6 +289,17 @@ class Step(Struct, frozen=True):
     local: bool = False
     vars: Values = field(default_factory=dict)
     throttle: int = 0
+    once: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Return the kind of a control step, or ''."""
+        return self.action.kind if isinstance(self.action, ControlStep) else ""
+
+    @property
+    def waits_for_hosts(self) -> str:
+        """Return the key that makes every host wait for the others at this step, or ''."""
+        return "once" if self.once else "pause" if self.kind == "pause" else ""
 
     def nested_steps(self) -> Iterator[Step]:
         """Yield the step itself and, for a block, all steps in it."""
@@ -310,7 +321,9 @@ class HostCount(Struct, frozen=True):
 
 
 class PlaybookItem(Struct, frozen=True):
-    """One item of a playbook: a call by name, an inline task, or ``commit`` (``action`` is None).
+    """One item of a playbook: a call by name, an inline task, or ``action`` is None.
+
+    Without an action, ``name`` is commit, flush_handlers or pause (``prompt``: what is asked).
 
     ``once``: only the primary runs the item (with ``any_host``, another host if the primary is
     out). ``batch`` are the batch sizes, the last one repeating; () means all hosts at once.
@@ -333,6 +346,7 @@ class PlaybookItem(Struct, frozen=True):
     order: str = "inventory"
     on_batch_failure: str = "stop"
     stops_at_error: bool = False
+    prompt: str = ""
 
 
 class Task(Struct, frozen=True):

@@ -112,7 +112,7 @@ class StepParser:
             refused |= {"delegate_to", "notify", "timeout", "loop", "become", "local"}
             refused |= {"diff", "secret", "throttle"}
             refused |= set() if name in ("assert", "fail") else {"ignore_errors"}
-            if name == "flush_handlers":
+            if name == "flush_handlers" or _is_prompt(fields[name]):
                 refused |= keywords.STEP_KEYS - {"name"}
             for key in fields.keys() & refused:
                 mark = mark_of_key(fields, key)
@@ -210,11 +210,31 @@ class StepParser:
             self.compile.compile_value(args["path"]), self.compile.compile_value(args["to"])
         )
 
+    def parse_prompt(self, value: MarkedValue) -> str:
+        """Return the prompt of a pause, or '' after reporting an error."""
+        fields = self.read.fields(value, "pause", ("prompt",))
+        if "prompt" not in fields:
+            if isinstance(value.data, dict) and not value.data:
+                hint = "write `pause: {prompt: TEXT}`; `wait: 10s` pauses a host"
+                self.problems.add("pause needs `prompt`", value.mark, hint)
+            return ""
+        text = self.read.text(fields["prompt"], "prompt of pause") or ""
+        if "{{" in text:
+            message = "prompt of pause cannot have values of hosts: it is shown once for all hosts"
+            self.problems.add(message, fields["prompt"].mark, "write a fixed text")
+        return text
+
     def parse_control(self, name: str, fields: FieldMap) -> ControlStep | None:
         """Return a control step, or None after reporting an error."""
         value = fields[name]
         if name == "flush_handlers" and value.data is not None:
             self.read.report_mismatch(value, name, "without a value", f"write `- {name}`")
+        if name == "pause":
+            options = self.read.fields(value, "pause", keywords.PAUSE)
+            if "seconds" not in options or "prompt" in options:
+                prompt = MarkedValue(self.parse_prompt(value), value.mark, literal=True)
+                return ControlStep(name, self.compile.compile_value(prompt))
+            name, value = "wait", options["seconds"]
         if name == "set":
             names = self.read.variables(value, "set")
             if not isinstance(value.data, dict):
@@ -300,6 +320,11 @@ class StepParser:
                 if k in keywords.CONDITION_KEYS | keywords.RETRY_KEYS and isinstance(k, MarkedKey)
             ),
         )
+
+
+def _is_prompt(value: MarkedValue) -> bool:
+    """Return True if the value is that of a pause for a person."""
+    return isinstance(value.data, dict) and "prompt" in map(str, value.data)
 
 
 def _with_called_name(fields: FieldMap) -> MarkedValue:

@@ -240,6 +240,14 @@ def _check_calls(
                 key.mark,
                 "it is for `run` and modules",
             )
+        waiting = next((s.waits_for_hosts for s in callee.steps or () if s.waits_for_hosts), "")
+        if waiting and any(call is c for c in called):
+            reader.problems.add(
+                f"'{call.task}' has a step with `{waiting}`, and cannot be called as a step: hosts "
+                "wait for each other only between tasks",
+                call.mark,
+                "name it under `tasks:` of a playbook instead",
+            )
         if callee.tasks is not None and any(call is c for c in called):
             reader.problems.add(
                 f"'{call.task}' is a playbook, and a step cannot wait for other hosts",
@@ -258,21 +266,21 @@ def _check_notify(by_name: Mapping[str, Task], problems: DiagnosticCollector) ->
     """Check that each `notify` names a handler in reach.
 
     The handlers in reach are those of the step's task, of the tasks that it calls, and of the tasks
-    that call it: all of them run at the end of one planned task.
+    that call it: all of them run at the end of one planned task. Those of the playbooks that
+    schedule one of them are in reach, too; the planner checks that they do in this run.
     """
     tasks = [inner for task in by_name.values() for inner in task.inline_tasks()]
     reach: dict[int, set[str]] = {}
     from_above: dict[str, set[str]] = {}
     for task in tasks:
         called = _called_names(task, by_name, set())
-        files = (by_name[name] for name in called if name in by_name)
-        reachable_handlers = reach[id(task)] = {
-            name for each in (task, *files) for name in each.notifiable_names()
-        }
+        reachable_handlers = reach[id(task)] = handlers_in_reach(task, by_name)
         for name in called:
             from_above.setdefault(name, set()).update(reachable_handlers)
+        for name in _scheduled_names(task, by_name):
+            from_above.setdefault(name, set()).update(task.notifiable_names())
     for task in tasks:
-        known = reach[id(task)]
+        known = reach[id(task)] | _enclosing_handlers(task, by_name)
         if by_name.get(task.name) is task:
             known = known | from_above.get(task.name, set())
         for name in (name for step in task.own_steps() for name in step.notify):
@@ -280,6 +288,37 @@ def _check_notify(by_name: Mapping[str, Task], problems: DiagnosticCollector) ->
                 listed = f"handlers: {', '.join(sorted(known))}" if known else _NO_HANDLERS
                 what = f"task '{task.name}' has no handler '{name}'"
                 problems.add(what, name.mark, suggest_nearest(name, known) or listed)
+
+
+def handlers_in_reach(task: Task, by_name: Mapping[str, Task]) -> set[str]:
+    """Return the names that notify handlers of the task, or of those that its steps call."""
+    files = (by_name[name] for name in _called_names(task, by_name, set()) if name in by_name)
+    return {name for each in (task, *files) for name in each.notifiable_names()}
+
+
+def _scheduled_names(task: Task, by_name: Mapping[str, Task]) -> set[str]:
+    """Return the names of the tasks that a playbook schedules, and of those that they call."""
+    found: set[str] = set()
+    open_ = [task]
+    while open_:
+        for inner in open_.pop().inline_tasks():
+            found |= _called_names(inner, by_name, set())
+            for call in inner.item_calls():
+                if call.task not in found and call.task in by_name:
+                    open_.append(by_name[call.task])
+                found.add(call.task)
+    return found
+
+
+def _enclosing_handlers(task: Task, by_name: Mapping[str, Task]) -> set[str]:
+    """Return the handlers of the playbooks in whose file an inline task stands."""
+    return {
+        name
+        for file in by_name.values()
+        for outer in file.inline_tasks()
+        if outer is not task and any(inner is task for inner in outer.inline_tasks())
+        for name in outer.notifiable_names()
+    }
 
 
 def _called_names(task: Task, by_name: Mapping[str, Task], visited: set[str]) -> set[str]:

@@ -14,7 +14,6 @@ from orchestrator.playbook import keywords, param_types
 from orchestrator.playbook.model import (
     ELEMENT_TYPES,
     PARAM_TYPES,
-    ControlStep,
     HostCount,
     ParamRule,
     PlaybookItem,
@@ -68,12 +67,9 @@ class TaskParser:
             self.problems.add(
                 f"{what} needs exactly one of `steps`, `tasks` and `probe`, and {found}", mark
             )
-        for key in ("handlers", "rollback"):
-            if "tasks" in fields and key in fields:
-                refused_mark = fields[key].mark
-                self.problems.add(
-                    f"`{key}` is not allowed on a playbook", refused_mark, "put it on a task"
-                )
+        if "tasks" in fields and "rollback" in fields:
+            message = "`rollback` is not allowed on a playbook"
+            self.problems.add(message, fields["rollback"].mark, "put it on a task")
         if "probe" not in fields:
             for key in sorted(keywords.MODULE_KEYS & fields.keys()):
                 refused_mark = fields[key].mark
@@ -111,11 +107,21 @@ class TaskParser:
             vars_files=self.parse_names(fields, "vars_files", "vars_files"),
         )
         self.check_step_names(task)
+        self.check_waiting_steps(task)
         if task.module is not None:
             from orchestrator.playbook.code_arguments import check_evals  # loads Jinja
 
             check_evals(task.module, task.params, self.problems)
         return task
+
+    def check_waiting_steps(self, task: Task) -> None:
+        """Report steps at which hosts wait for each other where they cannot."""
+        direct = {id(step) for step in task.steps or ()}
+        for step in task.own_steps():
+            if step.waits_for_hosts and id(step) not in direct:
+                message = f"`{step.waits_for_hosts}` is not allowed here: hosts cannot wait for "
+                message += "each other inside a block, a handler or a rollback"
+                self.problems.add(message, step.mark, "put it directly under `steps` of the task")
 
     def check_step_names(self, task: Task) -> None:
         """Report names of loops and variables of steps that are params of the file."""
@@ -155,7 +161,7 @@ class TaskParser:
                 steps = fields.get("steps", MarkedValue(None, handler.mark))
             handlers[str(name)] = self.steps.parse_steps(steps, shown)
             for step in (inner for each in handlers[str(name)] for inner in each.nested_steps()):
-                if is_flush(step):
+                if step.kind == "flush_handlers":
                     message = "`flush_handlers` is not allowed in a handler"
                     self.problems.add(message, step.mark, "put it under `steps`")
         return handlers, topics
@@ -257,10 +263,11 @@ class TaskParser:
     def parse_item(self, value: MarkedValue, default_name: str) -> PlaybookItem | None:
         """Return one item of ``tasks``, or None after reporting an error.
 
-        An item is a name, a name with arguments, an inline task or ``commit``.
+        An item is a name, a name with arguments, an inline task, a pause or a word like ``commit``.
         """
         if isinstance(value.data, str):
-            action = None if value.data == "commit" else TaskCall(value.data, value.mark)
+            is_word = value.data in keywords.BARE_ITEMS
+            action = None if is_word else TaskCall(value.data, value.mark)
             return PlaybookItem(action, value.mark, value.data if action is None else "")
         if isinstance(value.data, dict) and value.data.keys() & {"steps", "tasks"}:
             fields = self.steps.allowed_fields(
@@ -271,6 +278,10 @@ class TaskParser:
             name = self.read.text(fields.get("name"), "name") or default_name
             inner = self.parse_body(name, value.mark, fields, f"'{name}'")
             return self.add_host_flow(PlaybookItem(inner, value.mark, name), fields)
+        if isinstance(value.data, dict) and _is_prompt(value.data):
+            fields = self.steps.allowed_fields(value, "a pause", ("pause",))
+            prompt = self.steps.parse_prompt(fields["pause"])
+            return PlaybookItem(None, value.mark, "pause", prompt=prompt)
         name = self.steps.called_name(value, "an item of tasks", keywords.ITEM_KEYS) or ""
         if not name:
             return None
@@ -333,9 +344,9 @@ class TaskParser:
         return HostCount(int(match[1]), bool(match[2]))
 
 
-def is_flush(step: Step) -> bool:
-    """Return True if the step runs the notified handlers."""
-    return isinstance(step.action, ControlStep) and step.action.kind == "flush_handlers"
+def _is_prompt(fields: Mapping[MarkedKey, MarkedValue]) -> bool:
+    """Return True if an item is a pause; beside a task, `pause` is the time between batches."""
+    return any(key == "pause" and isinstance(each.data, dict) for key, each in fields.items())
 
 
 def has_template(value: MarkedValue) -> bool:

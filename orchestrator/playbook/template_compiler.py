@@ -70,6 +70,7 @@ class TemplateCompiler:
             delegate_to=self.compile_optional(fields.get("delegate_to")),
             local=self.runs_locally(fields),
             throttle=self.throttle_of(fields),
+            once=self.read.boolean(fields.get("once"), "once") or False,
             vars=cast(Values, self.read.variables(fields.get("vars"), "vars of a step")),
         )
 

@@ -66,6 +66,7 @@ VALUE_KINDS: Mapping[str, JsonSchema] = {
     },
     "download": {"$ref": "#/$defs/download"},
     "call": {"$ref": "#/$defs/call"},
+    "pause": {"$ref": "#/$defs/pause"},
     "batch": {
         "oneOf": [
             {"$ref": "#/$defs/host_count"},
@@ -121,6 +122,7 @@ VALUE_KIND_HELP: Mapping[str, str] = {
     "assert": "A condition, or a mapping of `that` and `message`",
     "download": "A mapping of `path` and `to`",
     "call": "A mapping of `task`, `one_of` and `args`",
+    "pause": "A mapping of `prompt` or `seconds`",
     "batch": "A number or a percentage of hosts, or a list of them",
     "host count": "A number or a percentage of hosts, like `2` or `25%`",
     "want": "A mapping of states to values",

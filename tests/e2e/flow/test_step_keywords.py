@@ -23,6 +23,10 @@ def step_results(done: OrchResult, host: str = "a1") -> list[tuple[str, str]]:
     return [(s["status"], s["stdout"].strip()) for s in done.host_steps(host)]
 
 
+def step_outputs(done: OrchResult) -> list[str]:
+    return [out for _, out in step_results(done)]
+
+
 def test_vars_and_loops_over_blocks(one: OrchProject) -> None:
     task = """
         steps:
@@ -213,3 +217,61 @@ def test_environment_mappings_json_variables_and_ignored_asserts(one: OrchProjec
         assert (done.code, step_results(done)[0]) == (0, ("ok", "{{ x }} 2"))
     done = one.orch("-s", "dev", "run", "t", "-e", '{"envs": {"a-b": 1}}')
     assert (done.code, "'a-b' cannot name an environment variable" in done.err) == (3, True)
+
+
+ONCE = """
+    steps:
+    - {run: "echo {{ host.name }}", notify: h, changed_when: host.name == 'a2'}
+    - {run: "echo {{ host.name }}; {{ bad | default('true') | words }}", once: true, register: r}
+    - pause: {prompt: "go on?"}
+    - {run: "echo {{ r.stdout }}; {{ late | default('true') | words }}"}
+    handlers: {h: [{run: echo HANDLER}]}
+"""
+
+
+def test_once_and_pause_and_a_handler_that_an_earlier_part_notified(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1", "a2")
+    done = run_task(project, ONCE, "--check")
+    statuses = {h: [s for s, _ in step_results(done, h)] for h in ("a1", "a2")}
+    assert statuses["a1"] == ["would_run", "would_run", "unknown", "would_run"]
+    assert statuses["a2"] == ["would_run", "unknown", "would_run"]
+    done = run_task(project, ONCE, "--yes")
+    assert step_results(done, "a1") == [
+        *(("ok", "a1"), ("changed", "a1"), ("changed", "a1"), ("skipped", "")),
+    ]
+    expected = [("changed", "a2"), ("changed", "a1"), ("changed", "HANDLER")]
+    assert step_results(done, "a2") == expected
+    failed = run_task(project, ONCE, "--yes", "-e", "bad=false")
+    assert (failed.code, step_results(failed, "a2")) == (1, [("changed", "a2")])
+    assert "--handler h -l a2" in failed.host_rows["a2"]["hint"]
+    failed = run_task(project, ONCE, "--yes", "-e", "late=false")
+    run = failed.events[0]["run"]
+    project.write({"tasks/t.yml": ONCE.replace("late |", "other |")})
+    resumed = project.orch("resume", run, "--accept-changes", "--yes")
+    assert (resumed.code, "HANDLER" in resumed.out) == (0, True)
+    refused = project.orch("-s", "dev", "run", "t")
+    assert (refused.code, "needs an answer, and stdin is not a terminal" in refused.err) == (
+        2,
+        True,
+    )
+    stopped = project.orch_on_terminal("-s", "dev", "run", "t", typed="q\n")
+    assert (stopped.code, "go on? (Enter goes on, q stops)" in stopped.err) == (2, True)
+    assert project.orch_on_terminal("-s", "dev", "run", "t", typed="\n").code == 0
+
+
+def test_handlers_of_a_playbook(one: OrchProject) -> None:
+    one.write({"tasks/part.yml": "steps: [{run: echo part, notify: reload}]\n"})
+    task = """
+        tasks: [part, part, commit, steps: [{run: "echo {{ bad | default('ok') }} | grep ok"}], part]
+        handlers: {reload: [{run: echo RELOAD}]}
+    """
+    done = run_task(one, task, "--check")
+    assert (done.code, {status for status, _ in step_results(done)}) == (0, {"would_run"})
+    done = run_task(one, task)
+    outputs = ["part", "part", "RELOAD", "ok", "part", "RELOAD"]
+    assert (done.code, step_outputs(done)) == (0, outputs)
+    done = run_task(one, task, "-e", "bad=x")
+    assert (done.code, step_outputs(done)[2:]) == (1, ["RELOAD", ""])
+    assert "hint" not in done.host_rows["a1"] or not done.host_rows["a1"]["hint"]
+    again = one.orch("-s", "dev", "run", "t", "--handler", "reload", "--json")
+    assert step_outputs(again) == ["RELOAD"]

@@ -96,7 +96,7 @@ def test_a_module_of_ansibles_is_one_error_with_what_to_write(
     [
         ("become_user: app", "`become: USER` names the user"),
         ("with_items: [1]", "write `loop: LIST`"),
-        ("run_once: true", "write `once: true` beside the task's name in a playbook"),
+        ("run_once: true", "write `once: true`, on the step"),
         ("no_log: true", "write `secret: true`"),
     ],
 )

@@ -1,4 +1,4 @@
-"""``debug`` and ``pause``: what is shown, and waited for."""
+"""``debug``: what is shown."""
 
 from __future__ import annotations
 
@@ -18,8 +18,3 @@ def test_a_message_is_shown_as_it_is(machine: ShellMachine, text: str) -> None:
 def test_other_values_are_shown_too(machine: ShellMachine) -> None:
     assert "b" in machine.run_step({"debug": {"msg": ["a", "b"]}}).stdout.text
     assert "1" in machine.run_step({"debug": {"msg": 1}}).stdout.text
-
-
-def test_a_pause_is_no_change_and_a_check_does_not_wait(machine: ShellMachine) -> None:
-    assert machine.run_step({"pause": {"seconds": 0}}).status == "ok"
-    assert machine.run_step({"pause": {"seconds": 3600}}, check=True).status == "ok"

@@ -143,7 +143,6 @@ def file_steps(c: ParamCanaries, root: Path) -> StepList:
                             "key": f"ssh-ed25519 AAAA{c('authorized_key', 'key')} ann"}},
         {"sysctl": {"name": f"vm.{c('sysctl', 'name')}", "value": c("sysctl", "value"),
                     "file": f"{root}/{c('sysctl', 'file')}", "apply": False}},
-        {"pause": {"seconds": "0"}},
     ]  # fmt: skip
 
 

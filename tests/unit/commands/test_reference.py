@@ -196,7 +196,7 @@ def test_every_topic_has_an_example_and_that_of_events_is_an_event() -> None:
 def test_reserved_names_are_keys_that_make_up_a_step_an_item_or_a_file() -> None:
     assert {
         *("run", "download", "set", "fail", "assert", "wait", "block", "rescue", "always"),
-        *("commit", "steps", "tasks", "probe", "flush_handlers", "call"),
+        *("commit", "steps", "tasks", "probe", "flush_handlers", "call", "pause"),
     } == playbook.keywords.RESERVED_NAMES
 
 

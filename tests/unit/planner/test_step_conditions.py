@@ -169,8 +169,8 @@ def test_a_handler_that_runs_elsewhere_waits_to_know_whether_it_was_notified(
     (planned,) = plans.planned_tasks("t", limit="web1")
     handler = planned.hosts[0].steps[1]
     assert (handler.command, handler.control_action, handler.skip) == (None, None, "")
-    assert resume_step(handler, **{CHANGED_STEPS: lambda _: False}) == "when"
-    action = resume_step(handler, **{CHANGED_STEPS: lambda numbers: numbers == (1,)})
+    assert resume_step(handler, **{CHANGED_STEPS: lambda *_: False}) == "when"
+    action = resume_step(handler, **{CHANGED_STEPS: lambda numbers, _: numbers == (1,)})
     assert isinstance(action, StepCommand | ControlAction)
 
 
