@@ -492,6 +492,8 @@ def _facts() -> ReferenceTopic:
 
 def _fact_text(fact: Fact) -> str:
     expression, value = fact.example
+    if fact.group == SYSTEM:
+        return f"{fact.help}: {fact.type.value}, like `{value}`"
     return f"{fact.help} ({fact.type.value}). `{expression}` is like `{value}`"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
 from collections.abc import ItemsView as Items
+from functools import cache
 from typing import Any, NoReturn
 
 from msgspec import Struct
@@ -84,8 +85,11 @@ def _own_call(fact: OwnFact) -> str:
     return f"own_fact {shell_quote(fact.name)} {shell_quote(fact.script)}\n"
 
 
+@cache
 def _script(name: str) -> str:
-    return (MODULES_FOLDER / "facts" / f"{name}.sh").read_text("utf-8")
+    """Return a script without its comments, which the host does not need."""
+    text = (MODULES_FOLDER / "facts" / f"{name}.sh").read_text("utf-8")
+    return "".join(line for line in text.splitlines(keepends=True) if line.lstrip()[:1] != "#")
 
 
 def fact_hint(name: str, known: Iterable[str]) -> str:

@@ -107,6 +107,10 @@ def completions(project: OrchProject, line: str, cwd: Path | None = None) -> set
         ("orch new app x -s r", {"real"}),
         ("orch init --add ", {"deploy"}),
         ("orch lock ", {"status", "release"}),
+        ("orch -s dev facts --fact me", {"memory"}),
+        ("orch -s dev facts ", {"a1", "b1", "b2", "c1"}),
+        ("orch schema fa", {"fact"}),
+        ("orch doc fac", {"facts"}),
     ],
 )  # fmt: skip
 def test_names_of_the_project_are_completed(shop: OrchProject, line: str, found: set[str]) -> None:

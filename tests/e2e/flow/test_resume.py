@@ -99,6 +99,27 @@ def test_what_has_changed_since_is_refused_and_shown_or_done_again(site: OrchPro
     ]
 
 
+def test_facts_are_collected_again_and_what_they_decided_stays(site: OrchProject) -> None:
+    site.write(
+        {
+            "tasks/facts/count.sh": "echo x >>~/asked; echo n=$(wc -l <~/asked)\n",
+            "tasks/site.yml": """
+                steps:
+                  - run: echo {{ facts.count.n }} {{ facts.os }} >> ~/log
+                  - set: {system: "{{ facts.os }}"}
+                  - run: test -e ~/ok; echo {{ system }} {{ facts.count.n }} >> ~/log
+            """,
+        }
+    )
+    assert site.orch("-s", "dev", "run", "site").code == 1
+    assert log(site, "a1") == ["1", "linux"]
+    repair(site, "a1", "a2")
+    again = site.orch("resume")
+    assert again.code == 0, again.err
+    assert log(site, "a1") == ["1", "linux", "linux", "2"]
+    assert len((home(site, "a1") / "asked").read_text().split()) == 2
+
+
 def test_the_content_of_a_file_that_was_copied_counts(site: OrchProject) -> None:
     site.write(
         {

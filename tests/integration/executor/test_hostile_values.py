@@ -85,7 +85,7 @@ KEYS: dict[str, Any] = {
     "within": {"mod": {"x": "y", "within": "{{ X }}"}},
     "want": {"mod": {"x": "{{ X }}"}},
     **{
-        f"{kind} param": {"call": {kind: "{{ X }}"}}
+        f"{kind} param": {"typed": {kind: "{{ X }}"}}
         for kind in ("str", "int", "float", "bool", "list", "dict", "path", "mode", "any", "one")
     },
 }
@@ -98,7 +98,7 @@ FILES = {
         "fix": "printf %s {{ x }} >state",
         "within": "{{ within }}",
     },
-    "call.yml": {
+    "typed.yml": {
         "params": {
             **{
                 kind: {"type": kind}

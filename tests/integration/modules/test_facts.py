@@ -98,7 +98,7 @@ def test_a_check_collects_facts(machine: ShellMachine) -> None:
 
 
 OWN = {
-    "facts/app.sh": "# The app\nset -- 1 2\necho version=$#\nif false; then echo no=1; fi\n",
+    "facts/app.sh": "# The app\nset -- 1 $#\necho version=$2\nif false; then echo no=1; fi\n",
     "facts/raid.yml": "fields: {count: {type: int}, names: {type: list}}\n"
     'script: |\n  echo count=2\n  echo names=md0\n  echo "names=it\'s"\n  cat\n',
     "facts/bad.sh": "echo a=1\nfalse\necho b=2\n",
@@ -110,7 +110,7 @@ OWN = {
 def test_own_facts_are_typed_and_collected_when_named(machine: ShellMachine) -> None:
     (machine.root.parent / f"{machine.root.name}-project/tasks/facts").mkdir(parents=True)
     found = facts_of(machine, "app", "raid", files=OWN)
-    assert found == {"app": {"version": "2"}, "raid": {"count": 2, "names": ["md0", "it's"]}}
+    assert found == {"app": {"version": "0"}, "raid": {"count": 2, "names": ["md0", "it's"]}}
     for name, what in {"bad": "exit status 1", "syntax": "exit status"}.items():
         outcome = machine.run_step({"run": f"echo {{{{ facts.{name}.a }}}}"}, files=OWN)
         assert outcome.status == "failed"
