@@ -17,7 +17,7 @@ from orchestrator.commands.run_plan import UserInterface, make_transports, raise
 from orchestrator.commands.signals import handle_interrupts
 from orchestrator.errors import ConnectError, ExitCode
 from orchestrator.model.host import ConnectionOverrides, Host
-from orchestrator.transports.broker.client import (
+from orchestrator.transports.broker.broker_client import (
     BrokerUnavailableError,
     end_broker,
     query_status,

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -273,13 +274,17 @@ class BecomeChannel:
     Output before the token is passed on; the line with the token is not. ``read`` raises
     ConnectError (phase become) if the tool exits before the shell has started. If the tool may
     ask for a password, ``write`` accepts nothing until the shell has started, and ``read`` blocks
-    while the user types.
+    while the user types. ``on_started`` is called when the shell has started.
     """
 
     def __init__(
-        self, channel: Channel, become: BecomeCommand, credentials: BecomeCredentials | None = None
+        self,
+        channel: Channel,
+        become: BecomeCommand,
+        credentials: BecomeCredentials | None = None,
+        on_started: Callable[[], object] = lambda: None,
     ) -> None:
-        self._channel, self._become = channel, become
+        self._channel, self._become, self._on_started = channel, become, on_started
         self._token = f"{become.token}\n".encode()
         self._held = self._output = b""
         self._shell_started = False
@@ -331,6 +336,8 @@ class BecomeChannel:
     def _await_shell(self, chunk: ReadChunk) -> ReadChunk:
         before, token, after = (self._held + chunk.stdout).partition(self._token)
         self._shell_started = bool(token)
+        if token:
+            self._on_started()
         kept = 0 if token else _partial_match_size(before, self._token)
         self._held = before[len(before) - kept :]
         stdout = before[: len(before) - kept] + after
@@ -553,11 +560,22 @@ class BecomeShells(Struct, frozen=True):
     def open(self, user: str, start_command: Callable[[BecomeCommand], Channel]) -> Channel:
         """Open a shell as ``user`` on the channel that ``start_command`` returns.
 
-        Raises ConnectError. A password that the host refused is not sent to it again.
+        A shell that was prepared there is the user's already. Raises ConnectError. A password that
+        the host refused is not sent to it again.
         """
         become = BecomeCommand(self.method, user, self.shell, may_prompt=self._can_prompt(user))
         self._raise_if_refused(user)
-        return BecomeChannel(start_command(become), become, self._credentials(become))
+        channel = start_command(become)
+        if channel.prepared_shell() is not None:
+            self._passwordless_users.add(user)
+            return channel
+        users = self._passwordless_users
+        on_started = (lambda: None) if become.may_prompt else partial(users.add, user)
+        return BecomeChannel(channel, become, self._credentials(become), on_started)
+
+    def passwordless_users(self) -> list[str]:
+        """Return the users who were become without a password."""
+        return sorted(self._passwordless_users)
 
     def start_command(
         self,

@@ -27,7 +27,7 @@ from orchestrator.transports.ssh_config.lookup import SYSTEM_CONFIG
 from orchestrator.transports.ssh_config.resolve import ConnectionResolver, DuplicateHostGuard
 
 if TYPE_CHECKING:
-    from orchestrator.transports.broker.client import BrokerClient
+    from orchestrator.transports.broker.broker_client import BrokerClient
     from orchestrator.transports.openssh.openssh_connector import OpensshConnector
     from orchestrator.transports.sandbox.server import SandboxServer
     from orchestrator.transports.ssh.connector import SshConnector
@@ -224,7 +224,10 @@ class _Connectors:
         with self._lock:
             self._raise_if_cancelled()
             if self._broker is None:
-                from orchestrator.transports.broker.client import BrokerClient, BrokerSettings
+                from orchestrator.transports.broker.broker_client import (
+                    BrokerClient,
+                    BrokerSettings,
+                )
 
                 self._broker = BrokerClient(
                     BrokerSettings(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator.transports import TransportRegistry
-from orchestrator.transports.broker.client import end_broker, query_status
+from orchestrator.transports.broker.broker_client import end_broker, query_status
 from orchestrator.transports.broker.messages import KeptHost
 from tests.support.session_recording import wait_until
 

@@ -108,8 +108,11 @@ class ChannelLink:
         """Open the channel on a kept connection."""
         self._attempts += 1
         kept.begin_use()
-        kept.shells_wanted = max(kept.shells_wanted, kept.channels_in_use)
-        spare = kept.take_spare() if self._request.is_shell and not self._request.command else None
+        request, spare = self._request, None
+        if request.is_shell and (not request.command or request.become):
+            if None in kept.wanted and not request.command:
+                kept.wanted[None] = max(kept.wanted[None], kept.channels_in_use)
+            spare = kept.take_spare(request.become)
         if spare is None:
             self._broker.loop.call_later(OPEN_TIMEOUT, self._connect_if_silent)
             self._broker.work(lambda: self._open_on(kept, is_kept=True))

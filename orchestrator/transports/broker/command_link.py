@@ -20,6 +20,7 @@ from orchestrator.transports.broker.messages import (
     AskUser,
     BeginCommand,
     FindPassword,
+    NotePasswordless,
     NoteSecret,
     ShowWarning,
     decode_message,
@@ -170,6 +171,10 @@ class CommandLink:
             question = self._answers[message.number]
             question.answer = message
             question.answered.set()
+        elif isinstance(message, NotePasswordless):
+            for kept in self.used:
+                if kept.key == message.key:
+                    kept.wanted.setdefault(message.become, 1)
 
     def _on_closed(self) -> None:
         """Handle the end of the command: pending logins end, open connections stay."""

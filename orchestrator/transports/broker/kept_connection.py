@@ -10,7 +10,8 @@ from enum import Enum
 from orchestrator.errors import ConnectError
 from orchestrator.remote_shell.bootstrap import LEASE_SECONDS, bootstrap_script
 from orchestrator.remote_shell.channel_protocol import PreparedShell
-from orchestrator.transports.broker.messages import STDOUT, OpenChannel
+from orchestrator.transports.become import BecomeCommand
+from orchestrator.transports.broker.messages import STDOUT, BecomeWay, OpenChannel
 from orchestrator.transports.broker.relay_channel import RelayChannel
 from orchestrator.transports.ssh.client import SshClient
 
@@ -33,16 +34,21 @@ class SpareShell:
 
     Nothing else was ever sent to it. Its state changes only in the broker's own thread, where
     ``call_soon`` brings what the reader thread notices. ``on_settled`` is called once when it is
-    ready or has ended.
+    ready or has ended. ``become`` is how it became its user, None for the login user. Raises
+    ConnectError if the connection has ended.
     """
 
     def __init__(
         self,
-        channel: RelayChannel,
+        kept: KeptConnection,
+        become: BecomeWay | None,
         call_soon: CallSoon,
         on_settled: Callable[[SpareShell], None],
     ) -> None:
-        self.channel = channel
+        command = BecomeCommand(become.method, become.user, become.shell) if become else None
+        channel = kept.client.request_shell(command.command_line if command else "")
+        assert isinstance(channel, RelayChannel)
+        self.channel, self.kept, self.become = channel, kept, become
         self._call_soon, self._on_settled = call_soon, on_settled
         self._nonce = secrets.token_hex(16)
         self._unsent = memoryview(bootstrap_script(self._nonce, LEASE_SECONDS))
@@ -87,6 +93,7 @@ class SpareShell:
         before, self._state = self._state, _ShellState.ENDED
         self.channel.close()
         if before is _ShellState.STARTING:
+            self.kept.wanted.pop(self.become, None)  # not again and again
             self._on_settled(self)
         elif before is _ShellState.ASKED and self._answered is not None:
             self._answered(None)
@@ -161,7 +168,7 @@ class KeptConnection:
 
     ``key`` identifies the route with all that it depends on. ``idle`` is for how many seconds it is
     kept after its last use. ``known_hosts`` is the state of the known_hosts files when its host key
-    was last checked.
+    was last checked. ``wanted`` is how many shells are to be prepared, by user.
     """
 
     def __init__(self, request: OpenChannel, client: SshClient, known_hosts: object) -> None:
@@ -169,7 +176,7 @@ class KeptConnection:
         self.client, self.idle, self.known_hosts = client, request.idle, known_hosts
         self.opened_at = self.last_used = time.monotonic()
         self.channels_in_use = 0
-        self.shells_wanted = 1
+        self.wanted: dict[BecomeWay | None, int] = {None: 1}
         self.spares: list[SpareShell] = []
         accepted = client.auth.accepted_key
         self.agent_key = accepted.blob if accepted is not None and accepted.in_agent else b""
@@ -179,19 +186,31 @@ class KeptConnection:
         """Whether the connection still exists."""
         return not self.client.ended.is_set()
 
-    def take_spare(self) -> SpareShell | None:
-        """Return a prepared shell, which is then no spare any more, or None."""
-        spare = next((each for each in self.spares if each.is_ready), None)
+    def take_spare(self, become: BecomeWay | None = None) -> SpareShell | None:
+        """Return a prepared shell of a user, which is then no spare any more, or None."""
+        ready = (each for each in self.spares if each.is_ready and each.become == become)
+        spare = next(ready, None)
         if spare is not None:
             self.spares.remove(spare)
         return spare
+
+    def missing_spares(self) -> list[BecomeWay | None]:
+        """Return the users of whom shells are to be prepared, one for each shell."""
+        self.spares = [each for each in self.spares if not each.has_ended]
+        return [
+            become
+            for become, count in self.wanted.items()
+            for _ in range(
+                min(count, MAX_PREPARED) - sum(each.become == become for each in self.spares)
+            )
+        ]
 
     def close_spare(self) -> bool:
         """Close a spare shell. Return False if there is none."""
         self.spares = [each for each in self.spares if not each.has_ended]
         if not self.spares:
             return False
-        self.shells_wanted = 0  # the host limits sessions
+        self.wanted = {}  # the host limits sessions
         self.spares.pop().end()
         return True
 

@@ -59,13 +59,32 @@ class BrokerOutdated(Struct, frozen=True, tag=True):
     """The broker runs other code than the command, and is about to end."""
 
 
+class BecomeWay(Struct, frozen=True):
+    """How a shell becomes another user: the fields of ``BecomeCommand``."""
+
+    method: str
+    user: str
+    shell: str
+
+
+class NotePasswordless(Struct, frozen=True, tag=True):
+    """The host asked for no password to become this user: a shell of that user can be prepared.
+
+    ``key`` is that of the connection, as in ``OpenChannel``.
+    """
+
+    key: bytes
+    become: BecomeWay
+
+
 class OpenChannel(Struct, frozen=True, tag=True):
     """Open a channel on a connection of this route, connecting first if there is none.
 
     ``key`` identifies the route with everything that it depends on. ``host`` is its name in the
     inventory. ``idle``: for how many seconds the connection is kept. ``command`` is the command
     line; '' with ``is_shell`` is the host's shell, without it the login shell.
-    ``has_password``: the inventory knows a password for the login.
+    ``has_password``: the inventory knows a password for the login. ``become``: a prepared shell of
+    this user does as well as the command.
     """
 
     token: str
@@ -77,6 +96,7 @@ class OpenChannel(Struct, frozen=True, tag=True):
     is_shell: bool = True
     terminal: Terminal | None = None
     has_password: bool = False
+    become: BecomeWay | None = None
 
 
 class ChannelOpened(Struct, frozen=True, tag=True):
@@ -201,6 +221,7 @@ Message: TypeAlias = (
     | ChannelRefused
     | AskUser
     | FindPassword
+    | NotePasswordless
     | NoteSecret
     | ShowWarning
     | Answer

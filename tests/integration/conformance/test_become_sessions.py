@@ -9,8 +9,9 @@ import os
 import pwd
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from msgspec.structs import replace
@@ -28,6 +29,7 @@ from tests.integration.conformance.conftest import (
 )
 from tests.integration.conformance.test_step_endings import SLEEPS, TREES, sleep_step
 from tests.sshd import SshdServer
+from tests.support.broker import BrokerOfTests
 from tests.support.session_recording import (
     SHELLS,
     WAIT_TIMEOUT,
@@ -38,7 +40,7 @@ from tests.support.session_recording import (
     wait_until,
 )
 
-BECOME_CASES = ("local-sudo", "local-su", "ssh-sudo", "openssh-sudo")
+BECOME_CASES = ("local-sudo", "local-su", "ssh-sudo", "openssh-sudo", "warm-sudo")
 OTHER = "daemon"
 PASSWD = pwd.getpwnam(OTHER)
 
@@ -79,10 +81,36 @@ def connection(
         with closing(kind(shell, become_method=method)) as connection:
             yield connection
         return
+    if case == "warm":
+        with warm_become_connection(request, shell, tmp_path) as connection:
+            yield connection
+        return
     connect = replace(sshd.connect_options(shell=shell), become_method=method, transport=case)
     config = write_fast_config(tmp_path)
     with closing(TransportRegistry(home=tmp_path, environ={}, ssh_config=config)) as connector:
         yield connector.connect(sshd.inventory_host(connect=connect))
+
+
+@contextmanager
+def warm_become_connection(
+    request: pytest.FixtureRequest, shell: str, home: Path
+) -> Iterator[Connection]:
+    """Yield a connection on which an earlier command has left a shell of the other user."""
+    sshd: SshdServer = request.getfixturevalue("sshd")
+    broker: BrokerOfTests = request.getfixturevalue("broker")
+    connect = replace(sshd.connect_options(shell=shell), persist=600.0, persist_become=True)
+    host = replace(sshd.inventory_host(connect=connect), name=f"warm-{uuid4().hex}")
+    with (
+        closing(broker.transports(home)) as earlier,
+        closing(
+            ShellSession(earlier.connect(host).open(OTHER), ready_timeout=WAIT_TIMEOUT)
+        ) as session,
+    ):
+        run_pipeline(session)
+    broker.wait_for_shells(host.name, 2)
+    with closing(broker.transports(home)) as connector:
+        yield connector.connect(host)
+    broker.close_host(host.name)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from orchestrator.model.command import StepCommand
 from orchestrator.model.host import ConnectionOptions, Host
 from orchestrator.remote_shell import SessionLostError, ShellSession
 from orchestrator.transports import TransportRegistry
-from orchestrator.transports.broker import client
+from orchestrator.transports.broker import broker_client
 from tests.sshd import SshdServer, generate_key, serve_sshd, sshd
 from tests.support.broker import BrokerOfTests
 from tests.support.false_agents import start_ssh_agent
@@ -201,6 +201,21 @@ def test_forwarded_agent_is_never_kept(broker: BrokerOfTests, host: Host, tmp_pa
     assert not broker.pid
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_shells_of_other_users_are_kept_only_if_wanted(
+    broker: BrokerOfTests, host: Host, tmp_path: Path, keeps: bool
+) -> None:
+    host = replace(host, connect=replace(host.connect, persist_become=keeps))
+    for number in range(2):
+        with closing(broker.transports(tmp_path)) as transports:
+            channel = transports.connect(host).open("daemon")
+            assert (channel.prepared_shell() is not None) == (keeps and number == 1)
+            with closing(ShellSession(channel, ready_timeout=WAIT_TIMEOUT)) as session:
+                told = run_pipeline(session, StepCommand(1, "id -un; echo $HOME"))
+                assert told.stdout_of(1).startswith(b"daemon\n/")
+        broker.wait_for_shells(host.name, 2 if keeps else 1)
+
+
 @pytest.mark.parametrize("harm", ["link", "open", "file"])
 def test_folder_that_others_could_use_is_refused(
     broker: BrokerOfTests, host: Host, tmp_path: Path, harm: str
@@ -312,7 +327,7 @@ def test_broker_of_other_code_is_replaced(
 ) -> None:
     first = run_command(broker, host, tmp_path)
     pid = broker.pid
-    monkeypatch.setattr(client, "code_identity", lambda: "another version")
+    monkeypatch.setattr(broker_client, "code_identity", lambda: "another version")
     with closing(broker.transports(tmp_path)) as transports:
         assert connection_of(transports, host) != first  # without a broker: this one never fits
     wait_until(lambda: broker.pid != pid, "the old broker's end")

@@ -27,12 +27,12 @@ from orchestrator.transports.broker.channel_link import ChannelLink
 from orchestrator.transports.broker.command_link import CommandLink
 from orchestrator.transports.broker.event_loop import READABLE, EventLoop, FrameSocket, call_safely
 from orchestrator.transports.broker.kept_connection import (
-    MAX_PREPARED,
     KeptConnection,
     SpareShell,
 )
 from orchestrator.transports.broker.messages import (
     MESSAGE,
+    BecomeWay,
     BeginCommand,
     BrokerEnded,
     BrokerOutdated,
@@ -45,7 +45,6 @@ from orchestrator.transports.broker.messages import (
     decode_message,
     encode_message,
 )
-from orchestrator.transports.broker.relay_channel import RelayChannel
 from orchestrator.transports.broker.socket_folder import code_identity, peer_uid
 
 LIFETIME = 8 * 3600.0
@@ -262,18 +261,15 @@ class Broker:
         """Prepare shells, some at a time, where they are missing."""
         while self._to_prepare and len(self._preparing) < _MAX_PREPARING:
             kept = self._to_prepare[-1]
-            kept.spares = [spare for spare in kept.spares if not spare.has_ended]
-            wanted = min(kept.shells_wanted, MAX_PREPARED)
-            if len(kept.spares) >= wanted or not kept.is_open or not self._start_spare(kept):
+            missing = kept.missing_spares() if kept.is_open else []
+            if not missing or not self._start_spare(kept, missing[0]):
                 self._to_prepare.pop()
 
-    def _start_spare(self, kept: KeptConnection) -> bool:
+    def _start_spare(self, kept: KeptConnection, become: BecomeWay | None) -> bool:
         try:
-            channel = kept.client.request_shell()
+            spare = SpareShell(kept, become, self.loop.call_soon, self._on_spare_settled)
         except ConnectError:
             return False
-        assert isinstance(channel, RelayChannel)
-        spare = SpareShell(channel, self.loop.call_soon, self._on_spare_settled)
         kept.spares.append(spare)
         self._preparing.add(spare)
         self.loop.call_later(kept.route.connection.connect.timeout, spare.give_up)

@@ -41,6 +41,7 @@ from orchestrator.transports.broker.messages import (
     STDOUT,
     Answer,
     AskUser,
+    BecomeWay,
     BeginCommand,
     BrokerEnded,
     BrokerStatus,
@@ -52,6 +53,7 @@ from orchestrator.transports.broker.messages import (
     FrameReader,
     InvalidFrameError,
     Message,
+    NotePasswordless,
     NoteSecret,
     OpenChannel,
     QueryStatus,
@@ -191,6 +193,13 @@ class BrokerClient:
             raise CancelledError if self._is_cancelled else message.error()
         raise BrokerUnavailableError("the broker gave no sensible answer")
 
+    def tell(self, message: Message) -> None:
+        """Tell the broker something, if it still runs."""
+        with self._lock:
+            if self._control is not None:
+                with contextlib.suppress(OSError):
+                    self._control.sendall(encode_message(message))
+
     def cancel(self) -> None:
         """Cancel channels that are being opened; keep open ones."""
         with self._lock:
@@ -203,10 +212,11 @@ class BrokerClient:
         """End the link and all channels; the broker keeps the connections."""
         self.cancel()
         with self._lock:
-            control, self._control = self._control, None
             connections, self._connections = self._connections, []
         for connection in connections:
             connection.close()
+        with self._lock:
+            control, self._control = self._control, None
         if control is not None:
             with contextlib.suppress(OSError):
                 control.shutdown(socket.SHUT_RDWR)
@@ -348,6 +358,7 @@ class BrokerConnection:
         self._spare: BrokerChannel | None = first
         self._channels: set[BrokerChannel] = {first}
         self._direct: Connection | None = None
+        self._keeps_become = request.route.connection.connect.persist_become
 
     def open(self, become: str = "") -> Channel:
         """Implement ``Connection.open``."""
@@ -394,13 +405,22 @@ class BrokerConnection:
         with self._lock:
             channels, self._channels = list(self._channels), set()
             direct = self._direct
+        if channels and self._keeps_become:
+            self._note_passwordless()
         for channel in channels:
             channel.close()
         if direct is not None:
             direct.close()
 
     def _open_become(self, become: BecomeCommand) -> Channel:
-        return self._open(replace(self._request, command=become.command_line))
+        way = BecomeWay(become.method, become.user, become.shell) if self._keeps_become else None
+        return self._open(replace(self._request, command=become.command_line, become=way))
+
+    def _note_passwordless(self) -> None:
+        shells = self._become_shells
+        for user in shells.passwordless_users():
+            way = BecomeWay(shells.method, user, shells.shell)
+            self._client.tell(NotePasswordless(self._request.key, way))
 
     def _open(self, request: OpenChannel) -> BrokerChannel:
         channel = self._client.open_channel(request)
@@ -655,7 +675,7 @@ def _start_broker(listener: socket.socket, path: Path, environ: Mapping[str, str
     A shell in between leaves it to the system, so that it does not become a zombie of a command.
     """
     known = (*_BROKER_ENVIRONMENT, RUNTIME_VARIABLE)
-    program = [sys.executable, "-m", "orchestrator.transports.broker.server", str(path)]
+    program = [sys.executable, "-m", "orchestrator.transports.broker.broker_process", str(path)]
     argv = ["sh", "-c", '"$@" <&3 3<&- &', "sh", *program]
     devnull = os.open(os.devnull, os.O_RDWR)
     log = os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
