@@ -172,6 +172,7 @@ def _task_definitions(tasks: _TaskOutlines, is_complete: bool) -> JsonSchema:
         "handler": _object(keywords.HANDLER, required=("steps",)),
         "assert": _object(keywords.ASSERT, required=("that",)),
         "download": _object(keywords.DOWNLOAD, required=tuple(keywords.DOWNLOAD)),
+        "connection": _object(keywords.CONNECTION, nullable=True),
         "pause": {
             **_object(keywords.PAUSE),
             "oneOf": [{"required": [key]} for key in keywords.PAUSE],

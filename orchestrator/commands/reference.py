@@ -187,6 +187,7 @@ def _step() -> ReferenceTopic:
             key_table("Keys of `download`", keywords.DOWNLOAD),
             key_table("Keys of `call`", keywords.CALL),
             key_table("Keys of `pause`", keywords.PAUSE),
+            key_table("Keys of `wait_for_connection`", keywords.CONNECTION),
         ),
         "- name: restart the app\n  run: systemctl restart {{ unit }}\n  when: before.changed\n",
     )

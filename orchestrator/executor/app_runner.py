@@ -516,7 +516,11 @@ class AppRunner:
         is_done = bool(done) and all(host.host in done for host in hosts)
         if not is_done:
             self.emit(replace(started, number=number + 1, total=total))
-        limits = HostLimits(self.connections.cancel, stops_at_error=planned_task.stops_at_error)
+        limits = HostLimits(
+            self.connections.cancel,
+            stops_at_error=planned_task.stops_at_error,
+            check_mode=self.plan.check_mode,
+        )
         run_for_each(
             self.pool,
             lambda host: self._run_task_on_host(number, planned_task, host, limits),

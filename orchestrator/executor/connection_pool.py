@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from typing import TypeAlias
 
@@ -220,6 +220,28 @@ class ConnectionPool:
             if before or not self._run_cancel.is_cancelled:
                 raise
             return self.connect(name)  # the interrupt also aborted this connect
+
+    def renew_session(self, name: str, app: str | None) -> None:
+        """Close the app's sessions on the host and open a new one; connect again if necessary.
+
+        Raises ConnectError, which is not remembered.
+        """
+        timeout = self.hosts[name].connect.timeout
+        with self._lock:
+            keys = [key for key in self._sessions if key[:2] == (name, app)]
+            closing = [self._sessions.pop(key) for key in keys]
+        for session in closing:
+            session.close()
+        with suppress(ConnectError):
+            if self.session(name, app).answers(timeout):
+                return
+        self._disconnect(name)
+        connection = self._connect(self.hosts[name])
+        with self._lock:
+            self._connect_errors.pop(name, None)
+            self._connections[name] = connection
+        if not self.session(name, app).answers(timeout):
+            raise ConnectError("channel", f"no shell answered within {timeout:g} s")
 
     def endpoint(self, name: str) -> str:
         """Return the endpoint of the host's connection for messages, or '' if not connected."""

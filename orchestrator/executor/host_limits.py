@@ -1,4 +1,4 @@
-"""What the hosts of one task share while they run it: throttles, and the first failure."""
+"""What the hosts of one task share while they run it: throttles, the first failure, check mode."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ class HostLimits:
     """Counts the hosts that run throttled steps. Thread-safe.
 
     ``stops_at_error``: ``first_failed`` becomes the first host that fails, and no host of the task
-    starts another step then.
+    starts another step then. ``check_mode``: nothing is changed.
     """
 
-    def __init__(self, cancel: CancelToken, *, stops_at_error: bool = False) -> None:
+    def __init__(
+        self, cancel: CancelToken, *, stops_at_error: bool = False, check_mode: bool = False
+    ) -> None:
         """Start without any host."""
         self.stops_at_error, self.first_failed = stops_at_error, ""
+        self.check_mode = check_mode
         self._cancel = cancel
         self._running: dict[str, int] = {}
         self._changed = threading.Condition()

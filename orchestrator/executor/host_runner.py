@@ -101,6 +101,7 @@ class HostTaskRunner:
         self.sessions_used: list[ShellSession] = []
         self.user = ""
         self.handler_keys: set[str] = set()
+        self.check_mode = limits.check_mode if limits else False
         self.check_filter = CheckModeFilter(self.state, self.recorder.target_host)
 
     def run(self, program: StepProgram) -> bool:
@@ -409,7 +410,7 @@ class HostTaskRunner:
         return False
 
     def _run_control_action(self, step: PlannedStep, action: ControlAction) -> PlannedStep | None:
-        if action.ok and action.kind != "wait":
+        if action.ok and action.kind not in ("wait", "wait_for_connection"):
             self.recorder.queue(
                 step, StepResult(Status.OK), action.values, from_controller=action.from_controller
             )
@@ -421,9 +422,36 @@ class HostTaskRunner:
             self.cancel.sleep(action.seconds)
             self.recorder.finish_step(step, StepResult(Status.OK, seconds=action.seconds))
             return None
+        if action.kind == "wait_for_connection":
+            return self._wait_for_connection(step, action)
         failure = StepResult(Status.FAILED, reason=action.message)
         self.recorder.finish_step(step, failure, ignore=action.ignore_failure)
         return None if action.ignore_failure else step
+
+    def _wait_for_connection(self, step: PlannedStep, action: ControlAction) -> PlannedStep | None:
+        """Connect to the host again, for as long as its timeout allows."""
+        if self.check_mode:
+            self.recorder.finish_step(step, StepResult(Status.OK))
+            return None
+        began = time.monotonic()
+        self.recorder.announce(step)
+        self.cancel.sleep(action.seconds)
+        deadline = time.monotonic() + action.timeout
+        name, app = self.host_state.host.name, self.host_state.app
+        while not self._is_stopped():
+            try:
+                self.connections.renew_session(name, app)
+            except ConnectError as error:
+                if time.monotonic() >= deadline:
+                    reason = f"not reached within {action.timeout:g} s: {error_text(error)}"
+                    self.recorder.finish_step(step, StepResult(Status.FAILED, reason=reason))
+                    return step
+                self.cancel.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+            else:
+                seconds = time.monotonic() - began
+                self.recorder.finish_step(step, StepResult(Status.OK, seconds=seconds))
+                break
+        return None
 
     def _run_loop(self, step: PlannedStep, program: StepProgram) -> PlannedStep | None:
         failed = self._run_pipeline()

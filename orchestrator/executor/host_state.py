@@ -353,6 +353,8 @@ def can_cause(skipped_step: CheckSkippedStep, effects: StepEffects, host: str) -
 
 
 def _makes_what_is_needed(skipped_step: CheckSkippedStep, effects: StepEffects, host: str) -> bool:
+    if skipped_step.host == host and skipped_step.effects.module in effects.needed_modules:
+        return True
     return skipped_step.host == host and any(
         _names_overlap(created, needed)
         for created in skipped_step.effects.created_names

@@ -467,6 +467,10 @@ class StepRecorder:
             else ""
         )
 
+    def announce(self, step: PlannedStep) -> None:
+        """Announce a step that is carried out on this machine and takes its time."""
+        self._announce_step(step)
+
     def _announce_step(self, step: PlannedStep) -> None:
         self._running_step, self._started_at = step, time.monotonic()
         self._output_buffers = {"stdout": OutputBuffer(), "stderr": OutputBuffer()}

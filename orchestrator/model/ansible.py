@@ -39,7 +39,6 @@ MODULE_HINTS = {
     "getent": "write {{ facts.users }} or {{ facts.groups }}",
     "gather_facts": "facts are collected when a template uses one, like {{ facts.os }}",
     "meta": "write `- flush_handlers`; `fail:` ends a task",
-    "wait_for_connection": "write `wait: 10s`; a host whose connection broke is lost",
     **dict.fromkeys(
         ("include_tasks", "import_tasks", "include_role", "import_role", "import_playbook"), _LATER
     ),

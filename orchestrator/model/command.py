@@ -90,7 +90,8 @@ class StepEffects(Struct, frozen=True):
     and the names of users and groups; ``may_change_anything``: it may do more than that.
     ``needed_names``: the paths and names that it depends on; ``may_read_anything``: it may read
     anything else. ``waits_for_state``: a normal run would wait for the desired state. Paths are
-    absolute, or start with ``~``.
+    absolute, or start with ``~``. ``module`` is the step's module, and ``needed_modules`` are those
+    on whose steps it depends.
     """
 
     created_names: tuple[str, ...] = ()
@@ -98,6 +99,8 @@ class StepEffects(Struct, frozen=True):
     needed_names: tuple[str, ...] = ()
     may_read_anything: bool = False
     waits_for_state: bool = False
+    module: str = ""
+    needed_modules: tuple[str, ...] = ()
 
 
 class WorkingFolder(Struct, frozen=True):

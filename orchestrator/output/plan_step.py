@@ -121,6 +121,9 @@ class StepTextRenderer:
                     yield from self._exact_lines(f"{name}: {text}", "=")
             case "wait":
                 yield from self._remark_lines(f"waits {ruling.seconds:g} s")
+            case "wait_for_connection":
+                after = f", after {ruling.seconds:g} s" if ruling.seconds else ""
+                yield from self._remark_lines(f"tries for {ruling.timeout:g} s{after}")
             case _ if ruling.ok:
                 yield from self._remark_lines("holds")
             case _:

@@ -93,8 +93,9 @@ class ControlAction(Struct, frozen=True):
     """An action of the controller instead of a host.
 
     ``kind`` is set (``values``; ``from_controller``: independent of host output), wait
-    (``seconds``), assert or fail (``ok``: the condition is true; ``message``: the error if not;
-    ``ignore_failure``: it is ignored).
+    (``seconds``), wait_for_connection (at most ``timeout`` seconds, after ``seconds``), assert or
+    fail (``ok``: the condition is true; ``message``: the error if not; ``ignore_failure``: it is
+    ignored).
     """
 
     kind: str
@@ -104,6 +105,7 @@ class ControlAction(Struct, frozen=True):
     values: Mapping[str, Any] = field(default_factory=dict)
     from_controller: bool = False
     ignore_failure: bool = False
+    timeout: float = 0.0
 
 
 class RetryPlan(Struct, frozen=True):

@@ -6,6 +6,8 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from orchestrator.model.command import StepEffects
 from orchestrator.model.marked_value import HomePath
 from orchestrator.planner.task_scope import TaskScope
@@ -88,7 +90,8 @@ def module_effects(
         looks = not any(param.type == "path" for param in params.values())
     runs_command = any(p.is_command and task_scope.resolve(name) for name, p in params.items())
     looks = looks or runs_command or module.readonly
-    return StepEffects(created, anything, (*needs, *workdir.needed_names()), looks)
+    found = StepEffects(created, anything, (*needs, *workdir.needed_names()), looks)
+    return replace(found, module=task_scope.task.name, needed_modules=tuple(map(str, module.needs)))
 
 
 def _declared_effects(

@@ -74,6 +74,8 @@ def evaluate_control_step(control: ControlStep, task_scope: TaskScope) -> Contro
             values=value,
             from_controller=task_scope.host.position.host_text_reads == reads_before,
         )
+    if control.kind == "wait_for_connection":
+        return ControlAction(control.kind, timeout=value[0], seconds=value[1])
     if control.kind == "fail":
         return ControlAction("fail", ok=False, message=to_plain_text(value, "fail", mark))
     diagnostics = DiagnosticCollector()

@@ -163,6 +163,12 @@ MODULE: KeyTable = {
         "its params if one is a path, or anything",
         "reads: [path]",
     ),
+    "needs": FileKey(
+        "names",
+        "Modules on whose steps the probe depends, in whatever way: if a check did not run one of "
+        "them before, a failed probe is `unknown`",
+        example="needs: [package, service]",
+    ),
     "requires": FileKey(
         "requires",
         "Commands that the module needs on a host; of those in inner brackets one is enough",
@@ -277,6 +283,12 @@ CONTROL: KeyTable = {
         "Run the handlers that have been notified here, and not at the end of the task; written "
         "`- flush_handlers`",
         example="flush_handlers:",
+    ),
+    "wait_for_connection": FileKey(
+        "connection",
+        "Wait until the host can be reached again, and connect: at most for `timeout`, after a "
+        "`delay`; `- wait_for_connection` uses the defaults",
+        example="wait_for_connection: {delay: 10s, timeout: 5m}",
     ),
     "pause": FileKey(
         "pause",
@@ -458,6 +470,17 @@ HANDLER: KeyTable = {
 }
 """Keys of a handler that is not just its list of steps."""
 
+CONNECTION: KeyTable = {
+    "timeout": FileKey("duration", "How long to try", "10m", "timeout: 5m"),
+    "delay": FileKey(
+        "duration",
+        "The time before the first attempt, in which the host goes down",
+        "0",
+        "delay: 10s",
+    ),
+}
+"""Keys of ``wait_for_connection``."""
+
 PAUSE: KeyTable = {
     "prompt": FileKey(
         "text",
@@ -630,7 +653,7 @@ MODULE_KEYS = frozenset(MODULE)
 PARAM_KEYS, RETRY_KEYS, RUN_KEYS = frozenset(PARAM), frozenset(RETRIES), frozenset(RUN)
 STEP_KEYS, TASK_KEYS = frozenset(STEP), frozenset(TASK)
 
-BARE_STEPS = ("flush_handlers",)
+BARE_STEPS = ("flush_handlers", "wait_for_connection")
 """Steps that are a word, without options."""
 
 BARE_ITEMS = ("commit", "flush_handlers")

@@ -156,7 +156,7 @@ class ModuleSpec(Struct, frozen=True):
     remove, ``reads`` what the probe examines; check mode relies on both. ``unique`` renders to
     lines of a name, a tab and a value; a host can have only one value per name. ``requires`` lists
     the commands needed on the host beyond those that every module needs; of the commands in one
-    tuple, one is enough.
+    tuple, one is enough. ``needs`` are the modules on whose earlier steps the probe depends.
     """
 
     probe: ShellTemplate
@@ -172,6 +172,7 @@ class ModuleSpec(Struct, frozen=True):
     reads: PathExtent = None
     unique: ValueTemplate | None = None
     requires: tuple[tuple[str, ...], ...] = ()
+    needs: tuple[MarkedKey, ...] = ()
 
     @property
     def readonly(self) -> bool:
@@ -208,7 +209,8 @@ class StepBlock(Struct, frozen=True):
 class ControlStep(Struct, frozen=True):
     """A step executed by orch itself, not by a host.
 
-    ``kind`` is set, fail, assert, wait, flush_handlers or pause (``value``: the prompt).
+    ``kind`` is set, fail, assert, wait, flush_handlers, pause (``value``: the prompt) or
+    wait_for_connection (``value``: the timeout and the delay in seconds).
 
     ``value`` is the mapping to set (``names`` are its keys), the message, or the seconds to wait;
     ``conditions`` are those of an assert.

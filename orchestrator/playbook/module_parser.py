@@ -64,6 +64,7 @@ class ModuleParser:
             reads=self._parse_extent(fields, "reads"),
             unique=self.compile.compile_optional(fields.get("unique")),
             requires=tuple(self._requires(fields.get("requires"))),
+            needs=self.read.string_list(fields.get("needs"), "needs") or (),
         )
 
     def _parse_extent(self, fields: dict[str, MarkedValue], key: str) -> PathExtent:

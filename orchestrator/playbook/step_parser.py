@@ -74,8 +74,9 @@ class StepParser:
         """
         if isinstance(value.data, str):
             if value.data in keywords.BARE_STEPS:
-                nothing = self.compile.compile_value(MarkedValue(None, value.mark))
-                return Step(ControlStep(value.data, nothing), value.mark)
+                nothing = {value.data: MarkedValue(None, value.mark)}
+                control = self.parse_control(value.data, nothing)
+                return Step(control, value.mark) if control is not None else None
             return Step(TaskCall(value.data, value.mark), value.mark)
         if isinstance(value.data, dict) and "block" in value.data:
             return self.parse_block(value)
@@ -210,6 +211,17 @@ class StepParser:
             self.compile.compile_value(args["path"]), self.compile.compile_value(args["to"])
         )
 
+    def parse_connection_wait(self, value: MarkedValue) -> ControlStep:
+        """Return a step that waits for a connection, with its timeout and delay in seconds."""
+        options = self.read.fields(value, "wait_for_connection", keywords.CONNECTION)
+        timeout = self.read.duration(options.get("timeout"), "timeout")
+        delay = self.read.duration(options.get("delay"), "delay")
+        times = [600.0 if timeout is None else timeout, delay or 0.0]
+        seconds = [MarkedValue(each, value.mark) for each in times]
+        return ControlStep(
+            "wait_for_connection", self.compile.compile_value(MarkedValue(seconds, value.mark))
+        )
+
     def parse_prompt(self, value: MarkedValue) -> str:
         """Return the prompt of a pause, or '' after reporting an error."""
         fields = self.read.fields(value, "pause", ("prompt",))
@@ -229,6 +241,8 @@ class StepParser:
         value = fields[name]
         if name == "flush_handlers" and value.data is not None:
             self.read.report_mismatch(value, name, "without a value", f"write `- {name}`")
+        if name == "wait_for_connection":
+            return self.parse_connection_wait(value)
         if name == "pause":
             options = self.read.fields(value, "pause", keywords.PAUSE)
             if "seconds" not in options or "prompt" in options:

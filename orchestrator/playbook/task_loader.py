@@ -257,6 +257,9 @@ def _check_calls(
 
 
 def _check_hooks(task: Task, found: TaskIndex, problems: DiagnosticCollector) -> None:
+    for name in task.module.needs if task.module else ():
+        if found.find_file(name) is None:
+            _report_unknown_task(name, name.mark, found, problems)
     for hooked in (*task.before, *task.after, *task.failed):
         if found.find_file(hooked) is None:
             _report_unknown_task(hooked, hooked.mark, found, problems)

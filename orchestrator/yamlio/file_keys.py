@@ -67,6 +67,7 @@ VALUE_KINDS: Mapping[str, JsonSchema] = {
     "download": {"$ref": "#/$defs/download"},
     "call": {"$ref": "#/$defs/call"},
     "pause": {"$ref": "#/$defs/pause"},
+    "connection": {"$ref": "#/$defs/connection"},
     "batch": {
         "oneOf": [
             {"$ref": "#/$defs/host_count"},
@@ -122,6 +123,7 @@ VALUE_KIND_HELP: Mapping[str, str] = {
     "assert": "A condition, or a mapping of `that` and `message`",
     "download": "A mapping of `path` and `to`",
     "call": "A mapping of `task`, `one_of` and `args`",
+    "connection": "A mapping of `timeout` and `delay`, or nothing",
     "pause": "A mapping of `prompt` or `seconds`",
     "batch": "A number or a percentage of hosts, or a list of them",
     "host count": "A number or a percentage of hosts, like `2` or `25%`",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.projects import OrchProject, OrchResult
+from tests.sshd import serve_sshd
 
 
 @pytest.fixture
@@ -134,21 +137,21 @@ SECRET = """
 def test_a_secret_step_shows_nothing_and_registers_a_secret(one: OrchProject) -> None:
     home = one.root / ".orch/sandbox/dev/a1"
     run_task(one, "steps: [{run: 'true'}]")
-    (home / "token").write_text("tok-4711")
-    (home / "more").write_text("\nline-0815")
+    (home / "token").write_text("tok-zebra")
+    (home / "more").write_text("\nline-quagga")
     for args in (["--check", "--diff"], ["--diff"]):
         done = run_task(one, SECRET, *args)
         files = [path for path in (one.root / ".orch/runs").rglob("*") if path.is_file()]
         log = b"".join(path.read_bytes() for path in files)
         shown = (done.out + done.err).encode() + log
-        assert not [text for text in (b"4711", b"0815") if text in shown]
+        assert not [text for text in (b"zebra", b"quagga") if text in shown]
     assert done.code == 1
     first, second, third, last = done.host_steps("a1")
     assert (first["stdout"], first["stderr"]) == ("‹token›", "‹token›")
     assert second["stdout"] == "‹token› ‹token›"
     assert third["status"] == "changed"
     assert (last["stdout"], last["reason"]) == ("‹each›", "exit status 1")
-    assert (home / "copy").read_text() == "tok-4711\nline-0815\n"
+    assert (home / "copy").read_text() == "tok-zebra\nline-quagga\n"
 
 
 THROTTLE = """
@@ -275,3 +278,55 @@ def test_handlers_of_a_playbook(one: OrchProject) -> None:
     assert "hint" not in done.host_rows["a1"] or not done.host_rows["a1"]["hint"]
     again = one.orch("-s", "dev", "run", "t", "--handler", "reload", "--json")
     assert step_outputs(again) == ["RELOAD"]
+
+
+RECONNECT = """
+    steps:
+    - run: |
+        p=$$
+        until [ "$(cat /proc/$p/comm)" = sshd ]; do p=$(awk '{print $4}' /proc/$p/stat); done
+        nohup sh -c "sleep 0.1; kill -9 $p" >/dev/null 2>&1 &
+    - {run: "rm FOLDER/authorized_keys", local: true, when: gone is defined}
+    - wait_for_connection: {delay: 400ms, timeout: 300ms}
+    - run: echo back
+"""
+
+
+def test_wait_for_connection_connects_again(project: OrchProject, tmp_path: Path) -> None:
+    with serve_sshd(tmp_path / "server") as sshd:
+        project.add_sshd_stage(sshd, {"a1": "127.0.0.1"}, stage="dev")
+        task = RECONNECT.replace("FOLDER", str(sshd.folder))
+        done = run_task(project, task, "--check")
+        assert (done.code, done.host_steps("a1")[2]["status"]) == (0, "ok")
+        done = run_task(project, task)
+        assert (done.code, step_outputs(done)[2:]) == (0, ["", "back"])
+        assert sshd.log().count("Accepted publickey") == 3
+        done = run_task(project, task, "-e", "gone=1")
+    assert (done.code, [s["status"] for s in done.host_steps("a1")][2:]) == (1, ["failed"])
+    assert "not reached within 0.3 s" in done.host_rows["a1"]["reason"]
+
+
+NEEDS = """
+    steps:
+    - copy: {path: ~/server.conf, content: "x\\n"}
+    - database: {}
+    - {fail: no, when: bad is defined}
+"""
+
+
+def test_a_probe_that_needs_a_module_is_unknown_after_one_that_was_not_run(
+    one: OrchProject,
+) -> None:
+    module = (
+        "probe: test -e server.conf; [ ! -e made ] || state made yes\n"
+        "want: {made: 'yes'}\nfix: touch made\nmakes: []\nreads: []\n"
+    )
+    one.write({"tasks/database.yml": module})
+    done = run_task(one, NEEDS, "--check")
+    assert [status for status, _ in step_results(done)] == ["would_change", "failed"]
+    one.write({"tasks/database.yml": f"{module}needs: [copy]\n"})
+    done = run_task(one, NEEDS, "--check")
+    assert [s["status"] for s in done.host_steps("a1")[:2]] == ["would_change", "unknown"]
+    assert "depends on 'copy ~/server.conf'" in done.host_steps("a1")[1]["reason"]
+    assert run_task(one, NEEDS).code == 0
+    assert run_task(one, NEEDS, "-e", "bad=1").code == 1

@@ -197,6 +197,7 @@ def test_reserved_names_are_keys_that_make_up_a_step_an_item_or_a_file() -> None
     assert {
         *("run", "download", "set", "fail", "assert", "wait", "block", "rescue", "always"),
         *("commit", "steps", "tasks", "probe", "flush_handlers", "call", "pause"),
+        "wait_for_connection",
     } == playbook.keywords.RESERVED_NAMES
 
 

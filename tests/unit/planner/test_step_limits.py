@@ -67,3 +67,35 @@ def test_wrong_limits_are_errors_where_they_are_written(
     found = plans.only_diagnostic("t")
     assert message in found.message
     assert found.mark and (found.mark.line, found.mark.column) == position
+
+
+@pytest.mark.parametrize(
+    ("step", "timeout", "delay"),
+    [
+        ("wait_for_connection", 600.0, 0.0),
+        ("wait_for_connection:", 600.0, 0.0),
+        ("wait_for_connection: {timeout: 5m, delay: 10s}", 300.0, 10.0),
+    ],
+)
+def test_a_wait_for_a_connection_has_a_timeout_and_a_delay(
+    plans: PlanProject, step: str, timeout: float, delay: float
+) -> None:
+    action = plans.step(f"- {step}\n").control_action
+    assert action and (action.timeout, action.seconds) == (timeout, delay)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("steps: [wait_for_connection: {timeout: x}]", "timeout must be a duration"),
+        ("steps: [wait_for_connection: {port: 22}]", "unknown key 'port' in wait_for_connection"),
+        ("steps: [{wait_for_connection: , become: true}]", "`become` is not allowed on step"),
+        ("probe: state a b\nneeds: [nothing]", "no task 'nothing'"),
+        ("steps: [run: id]\nneeds: [copy]", "`needs` requires `probe`"),
+    ],
+)
+def test_wrong_connections_and_needs_are_errors(
+    plans: PlanProject, task: str, message: str
+) -> None:
+    plans.write({"tasks/t.yml": task + "\n"})
+    assert message in plans.diagnostics("t")[0].message
