@@ -17,7 +17,7 @@ from orchestrator.model.host import Host, Stage
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values
 from orchestrator.model.secret import SecretResolver
-from orchestrator.planner.fact_sources import FACTS_RESULT
+from orchestrator.planner.fact_sources import FactSources
 from orchestrator.planner.host_diagnostics import HostDiagnostics
 from orchestrator.planner.host_scope import UNAVAILABLE_NAMES, HostScope
 from orchestrator.planner.request import ANSIBLE_NAMES, PlanRequest, ScopeFactory
@@ -190,14 +190,14 @@ def undefined_name_errors(
     return list(diagnostics), list(notes)
 
 
-def unknown_fact_errors(tasks: Iterable[Task], facts: Mapping[str, str]) -> list[Diagnostic]:
+def unknown_fact_errors(tasks: Iterable[Task], facts: FactSources) -> list[Diagnostic]:
     """Return an error for each fact that a task names and that does not exist."""
     errors: list[Diagnostic] = []
     for task in tasks:
         for template in _task_templates(task):
-            uses = [use for use in template.fields if use.name == FACTS_RESULT]
+            uses = [use for use in template.fields if use.name in facts.fields]
             try:
-                check_fields(uses, facts=facts)
+                check_fields(uses, facts=facts.fields)
             except DefinitionError as error:
                 errors += error.diagnostics
     return list(dict.fromkeys(errors))

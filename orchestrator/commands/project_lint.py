@@ -103,7 +103,7 @@ def lint_project(
         )
     own_facts = errors.collect_errors(partial(load_own_facts, root))
     if own_facts is not None:
-        errors.add(unknown_fact_errors(project_tasks, FactSources(own_facts).names))
+        errors.add(unknown_fact_errors(project_tasks, FactSources(own_facts)))
     notes: list[LintNote] = []
     runtime_names = lint_variables.runtime_names(all_tasks)
     for stage in [stages_by_name[name] for name in stage_names or stage_list.names]:

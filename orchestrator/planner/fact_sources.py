@@ -60,11 +60,29 @@ class FactSources:
     """The facts that a run can collect: orch's, and the project's own."""
 
     def __init__(self, own: Mapping[str, OwnFact] | None = None) -> None:
-        """Take the project's own facts."""
+        """Take the project's own facts.
+
+        ``names`` are the facts with their meanings; ``fields`` those of ``facts`` and of each fact
+        whose fields are known.
+        """
         self.own = own or {}
         self.names: Mapping[str, str] = {
             **{name: fact.help for name, fact in FACTS.items()},
             **{name: fact.desc for name, fact in self.own.items()},
+        }
+        own_fields = {
+            name: {field: param.help for field, param in fact.fields.items()}
+            for name, fact in self.own.items()
+            if fact.fields is not None
+        }
+        self.fields: Mapping[str, Mapping[str, str]] = {
+            FACTS_RESULT: self.names,
+            **{
+                f"{FACTS_RESULT}.{name}": {key: field.help for key, field in fact.fields.items()}
+                for name, fact in FACTS.items()
+                if fact.fields and not fact.keyed
+            },
+            **{f"{FACTS_RESULT}.{name}": known for name, known in own_fields.items()},
         }
 
     def query(self, names: Iterable[str]) -> FactQuery:

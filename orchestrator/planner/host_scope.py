@@ -372,7 +372,7 @@ class HostScope:
     def _render_variable(self, name: str, value: MarkedValue) -> object:
         before = self.position.result_reads, self.secrets.stand_in_reads
         template = self.templates.value(value)
-        check_fields(template.fields, facts=self.facts.names)
+        check_fields(template.fields, facts=self.facts.fields)
         rendered = template.render(self._scope_of_value(name, value))
         if value.masked:
             self.secrets.hide_texts(value.masked, rendered)

@@ -18,7 +18,6 @@ from orchestrator.errors import (
 from orchestrator.model.command import UploadPayload
 from orchestrator.model.secret import VAULT_VALUE, Secret, SecretResolver
 from orchestrator.planner import file_tree
-from orchestrator.templating.value_text import UnusableValueError
 from orchestrator.yamlio.local_files import display_path, expand_home, path_exists, read_file
 from orchestrator.yamlio.vault_format import is_vault_text
 
@@ -88,7 +87,7 @@ class ProjectFiles:
         """Return the text of a file, and True if it is a vault, whose text is a secret."""
         path = self._inside(name, mark)
         if path is None:
-            raise UnusableValueError(f"the project has no file '{name}'", _READ_HINT)
+            raise _unusable(f"the project has no file '{name}'", _READ_HINT)
         text = self._text(path, mark)
         if not is_vault_text(text):
             return text, False
@@ -123,11 +122,11 @@ class ProjectFiles:
             try:
                 path = (folder / name).resolve()
             except (OSError, ValueError, RuntimeError):
-                raise UnusableValueError(f"'{name}' is not a path") from None
+                raise _unusable(f"'{name}' is not a path") from None
             if folder is not root and not folder.resolve().is_relative_to(root):
                 continue  # the file is not one of the project
             if not path.is_relative_to(root):
-                raise UnusableValueError(f"'{name}' is outside of the project", _READ_HINT)
+                raise _unusable(f"'{name}' is outside of the project", _READ_HINT)
             if path.is_file():
                 return path
         return None
@@ -139,10 +138,10 @@ class ProjectFiles:
                 data = self._read_or_raise(path, mark, lambda: read_file(path))
                 self._texts[path] = data.decode("utf-8")
             except DefinitionError as error:
-                raise UnusableValueError(error.diagnostics[0].message) from None
+                raise _unusable(error.diagnostics[0].message) from None
             except UnicodeDecodeError as error:
                 message = f"{display_path(path)} is not UTF-8, at byte {error.start}"
-                raise UnusableValueError(message, "`copy` takes any bytes") from None
+                raise _unusable(message, "`copy` takes any bytes") from None
         return self._texts[path]
 
     def contents(self, path: Path, mark: SourcePosition) -> bytes | UploadPayload:
@@ -180,6 +179,13 @@ class ProjectFiles:
             if which in self._fallbacks:
                 message += f"; also not found: {display_path(self._fallbacks[which])}"
             raise MissingFileError(Diagnostic(message, mark)) from None
+
+
+def _unusable(what: str, hint: str = "") -> Exception:
+    """Return the error for a path in a template, which reports it at its position."""
+    from orchestrator.templating.value_text import UnusableValueError  # loads Jinja
+
+    return UnusableValueError(what, hint)
 
 
 def to_payload(data: bytes) -> bytes | UploadPayload:

@@ -192,7 +192,7 @@ class TemplateDependencies:
         if task_scope.is_known(ansible.FACTS_VARIABLE):
             uses = [use for use in uses if use.name != ansible.FACTS_VARIABLE]
         results = position.registered.keys() - position.set_names
-        check_fields(uses, results, task_scope.host.facts.names)
+        check_fields(uses, results, task_scope.host.facts.fields)
 
     def items_awaited(self) -> frozenset[str]:
         """Return the names that a loop's items wait for, including names of other hosts."""

@@ -235,18 +235,23 @@ OBJECT_HELP: Mapping[str, str] = {
 
 
 def check_fields(
-    uses: Iterable[FieldUse], results: Container[str] = (), facts: Mapping[str, str] | None = None
+    uses: Iterable[FieldUse],
+    results: Container[str] = (),
+    facts: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
     """Raise DefinitionError with each field that its object does not have.
 
-    ``results`` are the names that steps register; ``facts`` are those of the project, too.
+    ``results`` are the names that steps register; ``facts`` are the fields of ``facts`` and of its
+    facts, as in ``FactSources``.
     """
     diagnostics = []
     for use in uses:
         # any other attribute of a host is a variable
         known = None if use.name == "host" else OBJECT_FIELDS.get(use.name)
-        if use.name == "facts" and facts is not None:
-            known = facts
+        if facts is not None and use.name in facts:
+            known = facts[use.name]
+            if use.name != "facts" and hasattr(dict, use.field):
+                continue  # a method
         if known is None and use.name in results:
             known = RESULT_FIELDS
         if use.name == ansible.FACTS_VARIABLE:

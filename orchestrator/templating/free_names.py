@@ -35,7 +35,8 @@ class FreeNames(Struct, frozen=True):
     value. ``origins`` maps each local name of the template to the names that it was made of.
     ``calls`` are the functions that read files of the project.
     ``lazy`` are the free names that are never assigned in the template. ``fields`` are the field
-    accesses of required names: ``x.y`` as x, y and the offset of y.
+    accesses of required names: ``x.y`` as x, y and the offset of y, and ``x.y.z`` as x.y, z and its
+    offset.
     """
 
     required: frozenset[str]
@@ -75,7 +76,7 @@ def find_free_names(tree: nodes.Template) -> FreeNames:
     uses.visit(tree, soft=False)
     required = frozenset(uses.required - uses.tested)
     used = frozenset(uses.required | uses.optional)
-    fields = tuple(each for each in uses.fields if each[0] in required)
+    fields = tuple(each for each in uses.fields if each[0].partition(".")[0] in required)
     asked = used - _names_in_value(tree)
     return FreeNames(
         required,
@@ -321,13 +322,24 @@ class _NameUses(Struct):
                 self.visit(child, soft=False)
 
     def _field(self, node: nodes.Getattr | nodes.Getitem) -> None:
-        owner = node.node
-        if not isinstance(owner, nodes.Name) or owner.name not in self.free:
-            return
-        if isinstance(node, nodes.Getattr):
-            self.fields.append((owner.name, node.attr, node.lineno))  # its token is the dot
-        elif isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
-            self.fields.append((owner.name, node.arg.value, node.arg.lineno - 1))
+        field, offset = _field_of(node)
+        owner, name = node.node, ""
+        if isinstance(owner, nodes.Getattr | nodes.Getitem):
+            inner = _field_of(owner)[0]
+            owner, name = owner.node, f".{inner}" if inner else ""
+            if not inner:
+                return
+        if field and isinstance(owner, nodes.Name) and owner.name in self.free:
+            self.fields.append((f"{owner.name}{name}", field, offset))
+
+
+def _field_of(node: nodes.Getattr | nodes.Getitem) -> tuple[str, int]:
+    """Return the name of a field and its offset; '' if it is not written as text."""
+    if isinstance(node, nodes.Getattr):
+        return node.attr, node.lineno  # its token is the dot
+    if isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
+        return node.arg.value, node.arg.lineno - 1
+    return "", 0
 
 
 def _is_function(node: nodes.Node) -> bool:

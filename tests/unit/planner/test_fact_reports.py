@@ -240,6 +240,9 @@ def test_own_facts_are_names_of_templates_and_not_tasks(plans: PlanProject) -> N
         ("facts.distribution", "write facts.distro, which is lower case"),
         ("facts.memori", "did you mean 'memory'?"),
         ("facts.x", "`orch doc facts` lists them"),
+        ("facts.python.versoin", "did you mean 'version'?"),
+        ("facts['default_route']['gatewy']", "did you mean 'gateway'?"),
+        ("facts.raid.conut", "did you mean 'count'?"),
         ("ansible_facts.default_ipv4.address", "write facts.default_route"),
         ("ansible_facts['packages']", "write facts.packages, a mapping of names to versions"),
         ("ansible_default_ipv4.address", "write {{ facts.default_route }}"),
@@ -247,11 +250,19 @@ def test_own_facts_are_names_of_templates_and_not_tasks(plans: PlanProject) -> N
     ],
 )
 def test_an_unknown_fact_names_the_nearest_one(plans: PlanProject, name: str, hint: str) -> None:
+    plans.write({"tasks/facts/raid.yml": TYPED})
     problem = plans.refused_steps(f"- run: echo {{{{ {name} }}}}\n")
     assert "is undefined" in problem.message
     assert problem.hint == hint
     assert problem.mark is not None
     assert problem.mark.line == 2
+
+
+def test_what_only_a_host_can_tell_is_no_error_before(plans: PlanProject) -> None:
+    for name in ("mounts['/x'].siz", "packages.nginx", "local.a.b", "python.items()", "site.x"):
+        plans.write({"tasks/facts/site.sh": "echo a=1\n"})
+        (step,) = plans.steps(f"- run: echo {{{{ facts.{name} | list }}}}\n")
+        assert step.awaited_names == (f"facts.{name.partition('[')[0].partition('.')[0]}",)
 
 
 def test_a_default_is_taken_for_a_fact_that_does_not_exist(plans: PlanProject) -> None:
