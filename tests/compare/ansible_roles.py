@@ -137,6 +137,8 @@ class OrchTables:
         self.actions |= {
             "assert": frozenset(keywords.ASSERT),
             "download": frozenset(keywords.DOWNLOAD),
+            "pause": frozenset(keywords.PAUSE),
+            "wait_for_connection": frozenset(keywords.CONNECTION),
         }
 
     @cache  # noqa: B019 - there is one for a process

@@ -85,7 +85,7 @@ def test_plays_blocks_and_handlers_are_read_and_counted(
 
 def test_the_names_are_those_of_orch() -> None:
     checker = TaskChecker()
-    assert checker.unknown_names() == ["replace"]
+    assert set(checker.unknown_names()) <= {"replace"}
     for name, entry in checker.names["modules"].items():
         for case in (entry, *entry.get("cases", {}).values()):
             params = checker.orch.params(case["module"]) if "module" in case else None
