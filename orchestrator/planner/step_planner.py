@@ -199,11 +199,12 @@ class StepPlanner:
         )
         inherited, step = self.expanded.inherited, self.step
         is_result_used = step.register != "" or bool(inherited.notify)
+        display_text = self._step_source(skip_reason)
         return PlannedStep(
             number=self.expanded.number,
-            name=self._step_title(skip_reason),
+            name=self._step_title(skip_reason, display_text),
             mark=step.mark,
-            display_text=self._step_source(skip_reason),
+            display_text=display_text,
             when=" and ".join(condition_text(j) for j, _ in inherited.when if j is not True),
             skip=skip_reason,
             register=step.register,
@@ -466,14 +467,14 @@ class StepPlanner:
             written, ConstantCondition(not run.readonly)
         ) or ConstantCondition(False)
 
-    def _step_title(self, skip_reason: str) -> str:
+    def _step_title(self, skip_reason: str, display_text: str) -> str:
         own = ""
         if self.step.name:
             try:
                 own = self.step.name.render(self.expanded.caller)
             except ResultPending:
                 own = self.step.name.source
-        whole = self._step_source(skip_reason).strip()
+        whole = display_text.strip()
         if self.module:
             whole = module_script.module_step_title(self.task_scope, is_skipped=skip_reason != "")
         first = whole.split("\n", 1)[0]

@@ -37,10 +37,10 @@ sh|sh[4-9].*|sh[1-9][0-9].*) [ ! -e %FDS%/0 ] || o_same='. %FDS%/0';;
 esac
 if [ "$KSH_VERSION" ]; then
   # mksh has no built-in printf, and the arguments of an external one are visible in ps.
-  write() { print -n -- "$1"; }
+  o_write='print -n --'
   copy() { print -nr -- "$1"; }
 else
-  write() { printf %b "$1"; }
+  o_write='printf %b'
   copy() { printf %s "$1"; }
 fi
 # A step that leaves no process behind needs neither group nor shell if this shell leads a group: it
@@ -56,7 +56,7 @@ nap() { if sleep .1; then o_took=1; else sleep 1; o_took=10; fi; } 2>/dev/null
 # non-blocking and full, so the write is retried for a while.
 say() {
   o_say_naps=0
-  until write "$o_nonce $*\n"; do
+  until $o_write "$o_nonce $*\n"; do
     nap; o_say_naps=$((o_say_naps+o_took))
     [ $o_say_naps -lt 50 ] && [ "$o_hit" != gone ] || end_session
   done
@@ -185,20 +185,18 @@ missed() {
     [ "$(kill -l $o_status)" = USR1 ] && nap && ! kill -0 $o_timer && on_signal timeout
 } 2>/dev/null
 
-# launch SHELL OPTIONS TEXT [STDIN], launch here FUNCTIONS TEXT: run a text until it, or its group,
-# has ended. A text that runs here needs no group, and the functions are defined; elsewhere they
-# precede the text.
-# Sets o_how o_status o_pid o_killed o_apart o_stray o_hit o_due o_ran.
-launch() {
+# may_start; start a job; await: run a job until it, or its group, has ended.
+# Sets o_how o_pid o_killed o_apart o_ran.
+may_start() {
   [ -z "$o_hit" ] || o_how=$o_hit
-  [ $o_how = done ] || return 0
+  [ $o_how = done ] || return
   o_killed= o_pid=new o_apart=$o_group o_ran=$o_step
-  case $1$o_leader in
-  # the space keeps a text from being taken for an option
-  here$$) o_apart=; { exec </dev/null 3<&-; set -e; eval " $3"; } &;;
-  here*) spawn sh -e "$2$3";;
-  *) spawn "$@";;
-  esac
+}
+# The same for a job in this shell's own group.
+# Sets o_how o_pid o_killed o_apart o_ran.
+may_start_here() { [ "$o_leader" = $$ ] && may_start && o_apart=; }
+# Sets o_how o_status o_pid o_killed o_stray o_hit o_due.
+await() {
   o_pid=$!
   [ -z "$o_hit" ] || kill_group
   # Repeated if a stray signal interrupted the wait, but not in bash if the child is gone by then: the
@@ -214,6 +212,9 @@ launch() {
   [ -z "$o_hit" ] || o_how=$o_hit o_status=
 }
 
+# launch SHELL OPTIONS TEXT [STDIN]: run a text in a shell and a group of its own.
+# Sets o_how o_status o_pid o_killed o_apart o_stray o_hit o_due o_ran.
+launch() { may_start || return 0; spawn "$@"; await; }
 # spawn SHELL OPTIONS TEXT [STDIN]: start a job in a process group of its own.
 spawn() {
   if [ "$1" = sh ]; then o_spawn_read=$o_same; else o_spawn_read=$o_other; fi
@@ -243,12 +244,10 @@ require_command() {
     echo "orch: there is no $1 on this host" >&2; o_how=missing o_status=127
   }
 }
-# Status 0 runs the step and 1 skips it. Any other status is an error and does not skip the step.
-# Sets o_how o_status o_pid o_killed o_apart o_stray o_hit o_due.
-run_guard() {
-  launch "$@"
-  case $o_how$o_status in done0) ;; done1) o_how=guard;; done*) o_how=unsure;; esac
-}
+# After a guard, status 0 runs the step and 1 skips it. Any other status is an error and does not
+# skip the step.
+# Sets o_how.
+judge_guard() { case $o_how$o_status in done0) ;; done1) o_how=guard;; done*) o_how=unsure;; esac; }
 # Sets o_how o_status o_pid o_killed o_apart o_stray o_hit o_due o_timer.
 run_body() {
   launch "$@"
@@ -270,17 +269,15 @@ end_step() {
 # Sets o_due.
 skip_step() { mark E $1 when - 0 0; }
 
-# load_functions TEXT: define the functions for texts that run here.
-load_functions() { [ "$o_leader" != $$ ] || eval "$1"; }
-control() { eval "$(write "$1")"; }
 # run_pipeline CONTROL: a single command with one quoted word, so that nothing runs unless all of it
-# has arrived.
+# has arrived. No function gets the long text as an argument, because dash copies it byte by byte. A
+# failed step breaks the loop.
 # Sets o_ran o_ended o_busy.
 run_pipeline() {
   [ "$o_nonce" ] && [ $# = 1 ] || return
   o_ran= o_ended= o_busy=1
   watch
-  control "${1#?}"
+  while :; do eval "$($o_write "${1#?}")"; break; done
   unwatch
   tell S
   o_busy=

@@ -14,7 +14,8 @@ pipeline sets: ``o_sN`` (exit status), ``o_cN`` (changed), ``o_fN`` (failed), ``
 A step normally gets its own process group, so that it can be killed without the background
 processes of earlier steps, and its own shell, in which nothing else is defined. Both together take
 five times as long as a subshell. A text that leaves no process behind needs no group, and a text
-that means the same in every shell needs no shell: it runs in a subshell of the session's shell.
+that means the same in every shell needs no shell: it runs in a subshell of the session's shell. If
+it is a single command, that process becomes the command's own.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from orchestrator.remote_shell.module_protocol import (
     module_variables,
     report_marker,
 )
+from orchestrator.remote_shell.plain_commands import leaves_no_process, single_command
 from orchestrator.remote_shell.quoting import escape_printf, printf_word
 
 STATE_VARIABLES = {"changed": "o_c", "failed": "o_f", "skipped": "o_k", "withheld": "o_w"}
@@ -148,9 +150,13 @@ _SESSION_BUILTINS = frozenset(
 
 def runs_inline(command: StepCommand) -> bool:
     """Return True if the command's text runs in the session's shell."""
-    if not (command.spawns_no_daemon and command.stdin is None and _may_run_inline(command)):
+    if command.stdin is not None or not _may_run_inline(command):
         return False
-    return command.desired_state is not None or is_portable_shell(command.text)
+    if command.desired_state is not None:
+        return command.spawns_no_daemon
+    if not is_portable_shell(command.text):
+        return False
+    return command.spawns_no_daemon or leaves_no_process(command.text)
 
 
 def guard_runs_inline(command: StepCommand) -> bool:
@@ -238,7 +244,7 @@ def _install_module_functions(
             function_variables[name] = f"o_m{len(function_variables)}"
             texts.append(_quoted_source(source))
             variable = function_variables[name]
-            control += f'{variable}="${{{len(texts)}}}";load_functions "${variable}";'
+            control += f'{variable}="${{{len(texts)}}}";[ "$o_leader" != $$ ]||eval "${variable}";'
         prefix += f"${function_variables[name]}"
     prefixes[command.step] = prefix
     return control
@@ -265,7 +271,7 @@ def _encode_command(
         + "end_step;"
     )
     if not command.ignore_failure:
-        run += "[ $o_failed != 1 ] || return 0;"
+        run += "[ $o_failed != 1 ] || break;"
     if command.when == ConstantCondition(True):
         return run
     skipped = f"{reset}1;skip_step {n};"
@@ -279,8 +285,11 @@ def _encode_launch(command: StepCommand, texts: list[bytes], nonce: str, prefix:
     run = "" if command.shell == "sh" else f"require_command {command.shell};"
     if command.guard:
         guard = _add_text(texts, f"exec >/dev/null 2>&1;{command.guard}")
-        how = 'here ""' if guard_runs_inline(command) else call
-        run += f"run_guard {how} {guard};"
+        if guard_runs_inline(command):
+            run += _inline_job(f'eval " "{guard}', f"launch {call} {guard}")
+        else:
+            run += f"launch {call} {guard};"
+        run += "judge_guard;"
     if command.check_mode and command.desired_state is None:
         return run + "[ $o_how != done ] || o_status=0;"
     if command.folder is not None:
@@ -292,12 +301,24 @@ def _encode_launch(command: StepCommand, texts: list[bytes], nonce: str, prefix:
         text = _add_text(texts, f"{module_variables(command, nonce)}\n{command.text}")
         functions = prefix
     if runs_inline(command):
-        return run + f'run_body here "{functions}" {text};'
+        alone = single_command(command.text) if command.desired_state is None else None
+        job = alone or f'eval " "{text}'
+        return run + _inline_job(job, f'run_body {call} "{functions}"{text}')
     run += f'run_body {call} "{functions}"{text}'
     if command.stdin is not None:
         # the here-document adds a newline
         run += f" {_add_text(texts, command.stdin.removesuffix(chr(10)))}"
     return run + ";"
+
+
+def _inline_job(job: str, elsewhere: str) -> str:
+    """Return the control text that runs a job here, or elsewhere if the shell leads no group.
+
+    The blank before a text keeps it from being taken for an option of ``eval``. Without ``eval``,
+    the shell that is forked for the job may become the command.
+    """
+    here = f"{{ exec </dev/null 3<&-;set -e;{job}; }}& await"
+    return f"if may_start_here;then {here};else {elsewhere};fi;"
 
 
 def _shell_options(shell: str) -> str:

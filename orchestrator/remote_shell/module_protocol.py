@@ -22,7 +22,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from orchestrator.model.command import StepCommand
 from orchestrator.model.lazy_regex import lazy_regex
@@ -100,7 +100,7 @@ def _function_texts() -> Mapping[str, str]:
 
 
 def _read_script(*path: str) -> str:
-    text = files("orchestrator").joinpath(*path).read_text("utf-8")
+    text = Path(__file__).parents[1].joinpath(*path).read_text("utf-8")
     lines = _COMMENT.sub("", text).split("\n")
     return "".join(f"{line.lstrip()}\n" for line in lines if line.strip())
 

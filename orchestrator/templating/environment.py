@@ -235,7 +235,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             return obj
         if isinstance(obj, NamedObject) and not attribute.startswith("_"):
             value = getattr(obj, attribute, None)
-            if type(value) in _DATA_TYPES:  # not a method, so the sandbox has nothing to hide
+            # not a method, so the sandbox has nothing to hide
+            if isinstance(value, str) or type(value) in _DATA_TYPES:
                 return value
         elif isinstance(obj, Mapping) and not isinstance(obj, Undefined):
             try:

@@ -22,7 +22,6 @@ from orchestrator.templating.shell import heredoc_check
 from orchestrator.templating.shell.escape import quote_value
 from orchestrator.templating.shell.lexer_state import UnsafeShellError
 from orchestrator.templating.shell.placeholders import Placeholder, restore_placeholder
-from orchestrator.templating.shell.rewriter import ShellTemplateRewriter
 from orchestrator.templating.template_parser import (
     ParsedTemplate,
     TemplateSource,
@@ -33,6 +32,7 @@ from orchestrator.templating.value_text import UnusableValueError
 
 if TYPE_CHECKING:
     from orchestrator.templating.compile_cache import CompileCache
+    from orchestrator.templating.shell.rewriter import ShellTemplateRewriter
 
 _HINT = (
     "in a command `{{` and `{%` begin a template; "
@@ -208,6 +208,9 @@ def rewriter_of(
     text: str, mark: SourcePosition
 ) -> tuple[ParsedTemplate, FreeNames, ShellTemplateRewriter]:
     """Parse command text and find the context of each expression. Raises ``DefinitionError``."""
+    # with compiled templates of earlier runs it is not needed
+    from orchestrator.templating.shell.rewriter import ShellTemplateRewriter
+
     source = TemplateSource(text, mark)
     if "\0" in text:
         raise source.error_at("a NUL character in a command", text.index("\0"))

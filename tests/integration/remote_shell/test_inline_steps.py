@@ -126,7 +126,8 @@ def test_text_that_could_tell_gets_a_shell_of_its_own(text: str) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        StepCommand(1, "true"),
+        StepCommand(1, "app"),
+        StepCommand(1, "ls | app"),
         StepCommand(1, "true", spawns_no_daemon=True, shell="bash"),
         StepCommand(1, "cat", spawns_no_daemon=True, stdin="a"),
         StepCommand(1, "true", spawns_no_daemon=True, timeout=60),
@@ -157,6 +158,32 @@ def test_nothing_is_left_in_the_shell(open_session: SessionOpener) -> None:
         session, StepCommand(4, "pwd; umask; echo \"$A\"; set | grep -c '^A='", ignore_failure=True)
     )
     assert after.stdout_of(4) == before.stdout_of(1)
+
+
+@pytest.mark.every_shell
+def test_command_alone_is_a_process_of_the_session_s_shell(
+    open_session: SessionOpener, shell: str
+) -> None:
+    session, _ = open_session()
+    commands = [
+        StepCommand(1, "cat /proc/self/stat", spawns_no_daemon=True),
+        StepCommand(2, "nosuchcommand", spawns_no_daemon=True, ignore_failure=True),
+        StepCommand(3, "exit 7", spawns_no_daemon=True, ignore_failure=True),
+        StepCommand(4, "cat", spawns_no_daemon=True),
+        StepCommand(5, "umask 077", spawns_no_daemon=True),
+        StepCommand(6, "umask", spawns_no_daemon=True),
+        StepCommand(7, "echo", spawns_no_daemon=True, guard="test -d /nowhere"),
+        StepCommand(8, "echo '' 'a'b", spawns_no_daemon=True, guard="test -d /"),
+    ]
+    recording = run_pipeline(session, *commands)
+    parent = int(recording.stdout_of(1).split()[3])
+    assert shell == "bash" or parent == session.shell_pid  # bash starts a shell in any case
+    statuses = [recording.endings[step].exit_status for step in range(1, 7)]
+    assert statuses == [0, 127, 7, 0, 0, 0]
+    assert recording.stderr_of(2)
+    assert recording.stdout_of(6) != b"0077\n"
+    assert recording.endings[7].end_reason is EndReason.SKIPPED
+    assert recording.stdout_of(8) == b" ab\n"
 
 
 def test_guard_runs_here_too(open_session: SessionOpener, home: Path) -> None:
