@@ -76,10 +76,24 @@ class ProjectFiles:
                 hint = "`copy` takes any bytes"
                 raise DefinitionError(Diagnostic(message, mark, hint)) from None
             self._templates[path] = templating.compile_text(
-                text, SourcePosition(display_path(path), 1, 1), self._cache
+                text, SourcePosition(display_path(path), 1, 1), self._cache, self._linked_file
             )
             self._cache.save()
         return self._templates[path]
+
+    def _linked_file(self, name: str, mark: SourcePosition) -> tuple[str, SourcePosition] | None:
+        """Return a file that a template includes, imports or extends; None if there is none."""
+        try:
+            path = self._inside(name, mark)
+            text = None if path is None else self._text(path, mark)
+        except UnusableValueError as unfit:
+            raise DefinitionError(Diagnostic(unfit.what, mark, unfit.hint)) from None
+        if path is None or text is None:
+            return None
+        if is_vault_text(text):
+            message, hint = f"'{name}' is encrypted", "insert it with `{{ render('FILE') }}`"
+            raise DefinitionError(Diagnostic(message, mark, hint))
+        return text, SourcePosition(display_path(path), 1, 1)
 
     def read_text(
         self, name: str, mark: SourcePosition, secrets: SecretResolver

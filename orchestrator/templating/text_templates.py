@@ -24,6 +24,12 @@ from orchestrator.templating.environment import (
 )
 from orchestrator.templating.free_names import FreeNames, counter_names, find_free_names, is_number
 from orchestrator.templating.limits import check_all
+from orchestrator.templating.linked_files import (
+    LINKING_NODES,
+    FileReader,
+    LinkedSource,
+    link_files,
+)
 from orchestrator.templating.rendering import (
     CompiledTemplate,
     FieldAccess,
@@ -66,6 +72,7 @@ class TextTemplate(Struct, frozen=True, eq=False):
     names: frozenset[str]
     optional: frozenset[str]
     _program: CompiledTemplate | None = None
+    _read_file: FileReader | None = None
 
     @property
     def fields(self) -> tuple[FieldAccess, ...]:
@@ -91,7 +98,8 @@ class TextTemplate(Struct, frozen=True, eq=False):
 
     def parsed(self) -> ParsedTemplate:
         """Parse the template again and return its tree."""
-        return _parse_text(self.source, self.mark, template_environment(comments=True, trim=True))
+        env = template_environment(comments=True, trim=True)
+        return _parse_text(self.source, self.mark, env, self._read_file)
 
 
 class ValueTemplate(Struct, frozen=True, eq=False):
@@ -142,12 +150,15 @@ class ValueTemplate(Struct, frozen=True, eq=False):
 
 
 def compile_text(
-    text: str, mark: SourcePosition, cache: CompileCache | None = None
+    text: str,
+    mark: SourcePosition,
+    cache: CompileCache | None = None,
+    read_file: FileReader | None = None,
 ) -> TextTemplate:
     """Compile a text template: Jinja configured like Ansible's, with strict undefined.
 
-    A newline after a block tag is removed; the last newline of the text is kept. Raises
-    ``DefinitionError``.
+    A newline after a block tag is removed; the last newline of the text is kept. ``read_file``
+    reads the other files that a file template may name. Raises ``DefinitionError``.
     """
     if not any(sign in text for sign in ("{{", "{%", "{#")):
         return TextTemplate(text, mark, frozenset(), frozenset())
@@ -156,10 +167,12 @@ def compile_text(
     if kept is not None:
         program = restore_program(kept, TemplateSource(text, mark), env)
     else:
-        program = _compile_insertions(_parse_text(text, mark, env), env, otherwise="")
-        if cache:
+        parsed = _parse_text(text, mark, env, read_file)
+        program = _compile_insertions(parsed, env, otherwise="")
+        if cache and not isinstance(parsed.source, LinkedSource):
             cache.add("text", text, mark, program.to_plain())
-    return TextTemplate(text, mark, program.names.required, program.names.optional, program)
+    names = program.names
+    return TextTemplate(text, mark, names.required, names.optional, program, read_file)
 
 
 def compile_value(value: MarkedValue, cache: CompileCache | None = None) -> ValueTemplate:
@@ -310,13 +323,23 @@ def _name_template(name: str, source: TemplateSource, offset: int) -> ValueTempl
     )
 
 
-def _parse_text(text: str, mark: SourcePosition, env: TemplateEnvironment) -> ParsedTemplate:
-    source = TemplateSource(text, mark)
-    hint = "for literal text write `{% raw %}…{% endraw %}` around it"
-    parsed = parse_template(source, env, hint)
+def _parse_text(
+    text: str, mark: SourcePosition, env: TemplateEnvironment, read_file: FileReader | None = None
+) -> ParsedTemplate:
+    parsed = _parse_single(TemplateSource(text, mark), env)
+    links = next(parsed.tree.find_all(LINKING_NODES), None)
+    if read_file is not None and links is not None:
+        return link_files(parsed, read_file, lambda source: _parse_single(source, env))
+    source = parsed.source
     for node in parsed.tree.find_all(tuple(_NO_LOADER)):
         what = f"`{{% {_NO_LOADER[type(node)]} %}}`: a template cannot include others here"
         raise source.error_at(what, parsed.begin_of(node))
+    return parsed
+
+
+def _parse_single(source: TemplateSource, env: TemplateEnvironment) -> ParsedTemplate:
+    hint = "for literal text write `{% raw %}…{% endraw %}` around it"
+    parsed = parse_template(source, env, hint)
     for found in parsed.tree.find_all(nodes.Filter):
         if found.name in ("raw", "words"):
             what = f"`{found.name}` is for commands only; nothing is quoted here"

@@ -330,3 +330,31 @@ def test_a_probe_that_needs_a_module_is_unknown_after_one_that_was_not_run(
     assert "depends on 'copy ~/server.conf'" in done.host_steps("a1")[1]["reason"]
     assert run_task(one, NEEDS).code == 0
     assert run_task(one, NEEDS, "-e", "bad=1").code == 1
+
+
+def test_templates_of_several_files(one: OrchProject) -> None:
+    one.write(
+        {
+            "tasks/page.j2": """{% extends 'base.j2' %}{% from 'm.j2' import hi %}
+                {% block main %}{{ hi(name) }} {% include 'late.j2' %}{% endblock %}""",
+            "tasks/base.j2": "<{% block main %}{% endblock %}>\n",
+            "tasks/m.j2": "{% macro hi(x) %}hi {{ x }}{% endmacro %}",
+            "tasks/late.j2": "{{ r.stdout }}",
+        }
+    )
+    task = """
+        steps:
+        - {run: echo result, register: r, readonly: true}
+        - template: {src: page.j2, path: ~/page}
+    """
+    done = run_task(one, task, "--check", "--diff", "-e", "name=you")
+    assert (done.code, "+<hi you result>" in done.host_steps("a1")[1]["diff"]) == (0, True)
+    done = run_task(one, task, "-e", "name=you")
+    page = one.root / ".orch/sandbox/dev/a1/page"
+    assert (done.code, page.read_text()) == (0, "<hi you result>\n")
+    done = one.orch("-s", "dev", "run", "t")
+    assert (done.code, "tasks/page.j2:2" in done.err, "'name' is undefined" in done.err) == (
+        3,
+        True,
+        True,
+    )
