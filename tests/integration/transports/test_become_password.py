@@ -24,6 +24,7 @@ from orchestrator.transports.prompts import (
     CredentialStore,
 )
 from tests.sshd import SSHD, generate_key
+from tests.support.broker import BrokerOfTests
 from tests.support.private_copy import PrivateCopy, make_copy
 from tests.support.session_recording import WAIT_TIMEOUT, run_pipeline
 
@@ -278,7 +279,11 @@ def test_hosts_reached_over_ssh_ask_once_for_all(
     assert answerer.asked == ["sudo password of alice: "]
 
 
-def test_passwords_of_the_inventory_log_in_and_become(copy: PrivateCopy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("persist", [0.0, 600.0], ids=["", "kept"])
+def test_passwords_of_the_inventory_log_in_and_become(
+    copy: PrivateCopy, tmp_path: Path, broker: BrokerOfTests, persist: float
+) -> None:
+    """A kept connection needs none for the login any more, but one to become another user."""
     host_key = generate_key(tmp_path / "host_key")
     run_in_machine(
         copy, f"mkdir -p /run/sshd; umask 077; echo '{host_key.read_text()}' >/etc/host_key"
@@ -300,25 +305,42 @@ def test_passwords_of_the_inventory_log_in_and_become(copy: PrivateCopy, tmp_pat
         user="alice",
         known_hosts=(str(known),),
         timeout=WAIT_TIMEOUT,
+        persist=persist,
         ssh_options=(f"ProxyCommand={' '.join(copy.words)} {SSHD} -i {words}",),
         password=password("login", RIGHT),
         become_password=password("become", RIGHT),
     )
     secrets: list[tuple[str, str]] = []
-    with closing(
-        TransportRegistry(
-            home=tmp_path,
-            environ=environment(),
-            on_secret=lambda kind, text: secrets.append((kind, text)),
-        )
-    ) as connector:
-        host = Host("web1", connect, (), (), SourcePosition("test"))
-        connection = connector.connect(host)
-        assert found == ["login"]
-        with closing(ShellSession(connection.open("bob"), ready_timeout=WAIT_TIMEOUT)) as session:
-            assert run_pipeline(session, StepCommand(1, "id -un")).stdout_of(1) == b"bob\n"
-    assert found == ["login", "become"]
-    assert secrets == [("ssh password", RIGHT), ("become password", RIGHT)]
+
+    def become_bob(expected: list[str]) -> None:
+        found.clear()
+        secrets.clear()
+        with closing(
+            broker.transports(
+                tmp_path,
+                environ=environment(),
+                on_secret=lambda kind, text: secrets.append((kind, text)),
+            )
+        ) as connector:
+            connection = connector.connect(Host("web1", connect, (), (), SourcePosition("test")))
+            assert found == expected[:-1]
+            with closing(
+                ShellSession(connection.open("bob"), ready_timeout=WAIT_TIMEOUT)
+            ) as session:
+                assert run_pipeline(session, StepCommand(1, "id -un")).stdout_of(1) == b"bob\n"
+        assert found == expected
+        kinds = {"login": "ssh password", "become": "become password"}
+        assert secrets == [(kinds[name], RIGHT) for name in expected]
+
+    become_bob(["login", "become"])
+    become_bob(["become"] if persist else ["login", "become"])
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[BrokerOfTests]:
+    created = BrokerOfTests(tmp_path)
+    yield created
+    created.close()
 
 
 def test_without_a_password_in_the_inventory_the_user_is_asked() -> None:
