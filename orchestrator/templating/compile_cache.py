@@ -113,10 +113,12 @@ class CompileCache:
         Every folder is opened from the one above it, so none can be exchanged in between.
         """
         assert self._folder is not None
-        if create:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if create and not self._folder.exists():
+            _check_owner(self._folder.parent.stat())
+            self._folder.mkdir(mode=0o700)
         handle = os.open(self._folder, _FOLDER_FLAGS & ~os.O_NOFOLLOW)
         try:
+            _check_owner(os.fstat(handle))
             for name in ("orch", "templates", _version_name()):
                 if create:
                     with suppress(FileExistsError):
@@ -139,6 +141,12 @@ def cache_folder() -> Path | None:
     except RuntimeError:  # no home folder
         return None
     return folder if folder.is_absolute() else None
+
+
+def _check_owner(status: os.stat_result) -> None:
+    """Raise PermissionError for another user's folder: root leaves nothing in anybody's home."""
+    if status.st_uid != os.geteuid():
+        raise PermissionError("the folder belongs to another user")
 
 
 def _is_trusted(status: os.stat_result) -> bool:

@@ -188,6 +188,20 @@ def test_what_belongs_to_others_is_not_read(tmp_path: Path, level: int) -> None:
     assert not _is_found(tmp_path)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to give files away")
+@pytest.mark.parametrize("exists", [True, False])
+def test_nothing_is_left_in_the_home_of_another(tmp_path: Path, exists: bool) -> None:
+    home = tmp_path / "home"
+    cache = home / ".cache"
+    (cache if exists else home).mkdir(parents=True)
+    os.chown(home, 12345, -1)
+    if exists:
+        os.chown(cache, 12345, -1)
+    with pytest.raises(ValueError, match="not enough values"):
+        _keep_one(cache)
+    assert list(home.rglob("*")) == ([cache] if exists else [])
+
+
 @pytest.mark.parametrize("level", range(4))
 def test_links_are_not_followed(tmp_path: Path, level: int) -> None:
     path = _keep_one(tmp_path)
