@@ -298,6 +298,9 @@ def test_facts_are_shown_as_templates_see_them(shop: OrchProject) -> None:
     done = shop.orch("-s", "dev", "facts", "a1", "--fact", "distro", "--fact", "app")
     assert f"distro: {distro}\n" in done.out
     assert "v: '1'" in done.out
+    shop.write({"tasks/facts/app.sh": "printf 'v=\\033]0;x\\007\\n'\n"})
+    done = shop.orch("-s", "dev", "facts", "a1", "--fact", "app")
+    assert 'v: "\\e]0;x\\a"' in done.out
     assert "kernel" not in done.out
     done = shop.orch("-s", "dev", "facts", "a1", "--fact", "distribution")
     assert (done.code, "write facts.distro" in done.err) == (2, True)

@@ -11,9 +11,15 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from orchestrator.model.facts import FACTS
+from orchestrator.modules import MODULES_FOLDER
+from orchestrator.planner.fact_parser import parse_group, read_report
 from tests.support.machine import ShellMachine, result_message
 from tests.support.private_copy import run_in_copy
+
+FACTS_FOLDER = MODULES_FOLDER / "facts"
 
 
 def facts_of(machine: ShellMachine, *names: str, **more: Any) -> dict[str, Any]:
@@ -91,6 +97,10 @@ def test_only_what_is_named_is_looked_up_and_only_once(
     run = machine.run_steps(steps)
     assert run.statuses == ["changed", "skipped", "changed", "changed", "skipped"]
     assert sorted(asked.read_text().split()) == ["dpkg-query", "hostname"]
+    asked.unlink()
+    steps[3] = {"run": "echo {{ facts.fqdn }} {{ facts[['fqdn', 'virtualization'] | last] }}"}
+    assert machine.run_steps(steps).statuses == run.statuses
+    assert sorted(asked.read_text().split()) == ["dpkg-query", "hostname", "systemd-detect-virt"]
 
 
 def test_a_check_collects_facts(machine: ShellMachine) -> None:
@@ -138,3 +148,78 @@ def test_local_facts_are_files_and_programs(private: ShellMachine) -> None:
     run_in_copy(private, "printf '#!/bin/sh\nexit 3' >/etc/orch/facts.d/lists")
     outcome = private.run_step({"run": "echo {{ facts.local.rack.unit }}"})
     assert "/etc/orch/facts.d: lists ended with status 3" in outcome.reason
+
+
+MAC_IFCONFIG = """\
+lo0: flags=8049<UP,LOOPBACK,RUNNING,MULTICAST> mtu 16384
+\tinet 127.0.0.1 netmask 0xff000000
+\tinet6 fe80::1%lo0 prefixlen 64 scopeid 0x1
+en0: flags=8863<UP,BROADCAST,SMART,RUNNING,SIMPLEX,MULTICAST> mtu 1500
+\tether 02:00:00:00:00:01
+\tinet6 2001:db8::10 prefixlen 64 autoconf
+\tinet 192.0.2.10 netmask 0xffffff00 broadcast 192.0.2.255
+gif0: flags=8010<POINTOPOINT,MULTICAST> mtu 1280
+"""
+LINUX_IFCONFIG = """\
+en0: flags=4163<UP,BROADCAST,RUNNING,MULTICAST>  mtu 1500
+        inet 192.0.2.10  netmask 255.255.255.0  broadcast 192.0.2.255
+        inet6 2001:db8::10  prefixlen 64  scopeid 0x0<global>
+        ether 02:00:00:00:00:01  txqueuelen 1000  (Ethernet)
+
+gif0: flags=4098<BROADCAST,MULTICAST>  mtu 1280
+"""
+
+
+@pytest.mark.parametrize("output", [MAC_IFCONFIG, LINUX_IFCONFIG], ids=["mac", "linux"])
+def test_addresses_are_those_of_ifconfig(
+    machine: ShellMachine, tmp_path: Path, output: str
+) -> None:
+    tools = tmp_path / "root-tools"
+    for tool, text in {"ifconfig": output, "netstat": "default 192.0.2.1 UGS en0\n"}.items():
+        (tools / tool).unlink(missing_ok=True)
+        (tools / tool).write_text(f"#!/bin/sh\ncat <<'E'\n{text}E\n")
+        (tools / tool).chmod(0o755)
+    script = "".join((FACTS_FOLDER / f"{name}.sh").read_text() for name in ("common", "network"))
+    script = script.removesuffix("collect_network\n") + "by_ifconfig\n"
+    outcome = machine.run_step({"run": script, "readonly": True})
+    assert outcome.status == "ok", result_message(outcome)
+    found = parse_group("network", read_report(outcome.stdout.text))
+    assert (found["ipv4"], found["ipv6"]) == (["192.0.2.10"], ["2001:db8::10"])
+    assert found["default_route"] == {
+        "interface": "en0",
+        "gateway": "192.0.2.1",
+        "address": "192.0.2.10",
+    }
+    interfaces = found["interfaces"]
+    assert isinstance(interfaces, dict)
+    assert interfaces["en0"] == {
+        "mac": "02:00:00:00:00:01",
+        "mtu": 1500,
+        "up": True,
+        "ipv4": ["192.0.2.10/24"],
+        "ipv6": ["2001:db8::10/64"],
+    }
+    assert interfaces["gif0"]["up"] is False
+
+
+def test_services_of_systemd(private: ShellMachine) -> None:
+    systemctl = private.root.parent / f"{private.root.name}-tools" / "systemctl"
+    systemctl.write_text(
+        """#!/bin/sh
+        case $1 in
+        list-unit-files) printf '%s\\n' 'ssh.service enabled enabled' 'x@.service enabled -' 'a.service static -';;
+        list-units)
+          echo 'ssh.service loaded active running OpenBSD Secure Shell server'
+          echo 'a.service loaded active exited A'
+          echo 'b.service loaded failed failed B'
+          echo 'c.service not-found inactive dead C';;
+        esac
+        """
+    )
+    systemctl.chmod(0o755)
+    run_in_copy(private, "mkdir -p /run/systemd/system")
+    assert facts_of(private, "services")["services"] == {
+        "ssh": {"state": "running", "enabled": True},
+        "a": {"state": "exited", "enabled": False},
+        "b": {"state": "failed", "enabled": False},
+    }
