@@ -102,7 +102,7 @@ def check_result(value: object) -> None:
     elif isinstance(value, str | bytes):
         check_length(len(value))
     elif isinstance(value, list | tuple | dict | set | frozenset):
-        _check_items(len(value))
+        check_items(len(value))
 
 
 def check_all(value: object) -> None:
@@ -118,7 +118,7 @@ def check_all(value: object) -> None:
             continue
         left -= len(inner)
         if left < 0:
-            _check_items(MAX_ITEMS + 1)
+            check_items(MAX_ITEMS + 1)
 
 
 def check_operation(operator: str, left: Any, right: Any) -> None:
@@ -219,7 +219,7 @@ def sum_lists(parts: Iterable[Any], start: list[Any] | tuple[Any, ...]) -> Any:
     for part in parts:
         if not isinstance(part, kind):
             raise TypeError(f"can only add {kind.__name__}s to a {kind.__name__}")
-    _check_items(len(start) + sum(map(len, parts)))
+    check_items(len(start) + sum(map(len, parts)))
     return kind(chain(start, *parts))
 
 
@@ -237,10 +237,11 @@ def _check_size(kind: object, size: int) -> None:
     if isinstance(kind, str | bytes):
         check_length(size)
     else:
-        _check_items(size)
+        check_items(size)
 
 
-def _check_items(size: int) -> None:
+def check_items(size: int) -> None:
+    """Raise UnusableValueError for a list with more values than allowed."""
     if size > MAX_ITEMS:
         raise UnusableValueError(
             f"this would be a list of more than {MAX_ITEMS:,} values", _SEE_LOOPS

@@ -6,7 +6,7 @@ Source: the documentation of ``ansible.builtin``'s filters and tests.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import zip_longest
+from itertools import product, zip_longest
 from random import Random, SystemRandom
 from typing import Any
 
@@ -180,6 +180,18 @@ def zip_longest_lists(value: Any, *others: Any, fillvalue: Any = None) -> list[l
     lists = [_as_list(each, "zip_longest") for each in (value, *others)]
     limits.check_all([None] * (max(map(len, lists)) * len(lists)))
     return [list(row) for row in zip_longest(*lists, fillvalue=fillvalue)]
+
+
+def product_of_lists(value: Any, *others: Any, repeat: int = 1) -> list[list[Any]]:
+    """Return every combination of one item of each list, those of the last list fastest."""
+    lists = [_as_list(each, "product") for each in (value, *others)]
+    limits.check_items(len(lists) * int(repeat))
+    lists *= max(0, int(repeat))
+    rows = 1
+    for each in lists:
+        rows *= len(each)
+        limits.check_items(rows * len(lists))
+    return [list(row) for row in product(*lists)]
 
 
 def subelements(value: Any, path: Any, skip_missing: bool = False) -> list[list[Any]]:

@@ -40,6 +40,11 @@ def ipv6(value: Any, query: Any = "") -> Any:
     return ipaddr(value, query, 6)
 
 
+def ipwrap(value: Any) -> Any:
+    """Return an IPv6 address in brackets, as it stands before a port; other values as they are."""
+    return f"[{value}]" if isinstance(value, str) and ipv6(value) else value
+
+
 def _answer(value: Any, answer: Callable[[str, Interface], Any], version: int | None) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return False

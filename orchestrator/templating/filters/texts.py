@@ -146,6 +146,11 @@ def hash_text(value: Any, algorithm: str = "sha1") -> str:
     return hashlib.new(algorithm, encode_lossy(text_of(value)), usedforsecurity=False).hexdigest()
 
 
+def split(value: Any, separator: str | None = None, maxsplit: int = -1) -> list[str]:
+    """Return the parts of a text between separators, by default blanks of any length."""
+    return text_of(value).split(None if separator is None else text_of(separator), int(maxsplit))
+
+
 def splitext(value: Any) -> list[str]:
     """Return a path without its extension, and the extension with its dot."""
     return list(posixpath.splitext(text_of(value)))

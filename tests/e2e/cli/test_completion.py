@@ -110,7 +110,7 @@ def completions(project: OrchProject, line: str, cwd: Path | None = None) -> set
         ("orch -s dev facts --fact me", {"memory"}),
         ("orch -s dev facts ", {"a1", "b1", "b2", "c1"}),
         ("orch schema fa", {"fact"}),
-        ("orch doc fac", {"facts"}),
+        ("orch doc fac", {"facts", "facts-failed"}),
     ],
 )  # fmt: skip
 def test_names_of_the_project_are_completed(shop: OrchProject, line: str, found: set[str]) -> None:

@@ -83,6 +83,11 @@ SAME = r"""
 true | ternary('a', 'b')
 0 | ternary('a', 'b')
 1 is truthy
+'a, b' | split
+'a,b,c' | split(',', 1)
+[1, 2] | product([3, 4]) | map('list') | list
+[1, 2] | product(['a'], [true]) | map('list') | list
+[1, 2] | product(repeat=2) | map('list') | list
 '' is truthy
 [] is falsy
 'no' is truthy(convert_bool=true)
@@ -347,6 +352,9 @@ def test_everything_that_an_expression_can_show_has_an_example() -> None:
         ("'192.0.2.7' | ipaddr('netmaks')", "no query 'netmaks'"),
         ("{} | json_query('a[')", "`json_query`: "),
         ("x | json_query('a')", "'x' is undefined"),
+        ("range(1000) | product(range(1001))", "more than 1,000,000 values"),
+        ("[1] | product(repeat=10**9)", "more than 1,000,000 values"),
+        ("'a' | split('')", "empty separator"),
         ("'no' is truthy", "any text counts as true"),
         ("x is truthy", "'x' is undefined"),
         ("'a' | password_hash", "`password_hash` without a salt"),
