@@ -51,7 +51,7 @@ FILTER_HELP: Mapping[str, str] = {
     "in, … (Ansible)",
     "ipv4": "The same as `ipaddr`, for IPv4 only (Ansible)",
     "ipv6": "The same as `ipaddr`, for IPv6 only (Ansible)",
-    "ipwrap": "An IPv6 address in brackets, as it stands before a port; others as they are (Ansible)",
+    "ipwrap": "An IPv6 address in brackets, as before a port; others as they are (Ansible)",
     "items": "The pairs of a mapping",
     "items2dict": "The mapping of a list of mappings with `key` and `value` (Ansible)",
     "join": "The items of a list as one text, with a text between them",
