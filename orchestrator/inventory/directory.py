@@ -24,7 +24,8 @@ NamedValues: TypeAlias = list[tuple[MarkedKey, MarkedValue]]
 
 STAGE, HOSTS, ROLES, APPS = "stage", "hosts", "roles", "apps"
 _FILES = (STAGE, HOSTS, ROLES, APPS)
-_FOLDERS = (HOSTS, ROLES, APPS)
+VARS = "vars"
+_FOLDERS = (HOSTS, ROLES, APPS, VARS)
 ANSIBLE_FOLDERS = ("group_vars", "host_vars")
 ANSIBLE_FILE = "hosts.ini"
 
@@ -75,6 +76,10 @@ class InventoryDirectory:
         """Return each app with its definition, from ``apps/`` or ``apps.yml``."""
         return self._read_named(APPS) if self._has_one_form(APPS) else []
 
+    def read_vars(self) -> NamedValues:
+        """Return the files of ``vars/``, which hold variables of all hosts."""
+        return self._read_named(VARS) if VARS in self.found.folders else []
+
     def read_hosts(self, run_program: Callable[[Path, str], MarkedValue]) -> NamedValues:
         """Return each host with its definition.
 
@@ -111,7 +116,7 @@ class InventoryDirectory:
         return len(forms) == 1
 
     def _read_named(self, kind: str) -> NamedValues:
-        if kind in self.found.files:
+        if kind in self.found.files and kind != VARS:
             value = self._load_file(self.found.files[kind])
             return self._read_mapping(value, kind) if value else []
         folder = f"{self.shown}/{kind}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+from msgspec.structs import replace
+
 from orchestrator.errors import DiagnosticCollector, SourcePosition
 from orchestrator.inventory import inventory_keys
 from orchestrator.inventory.connection_options import ConnectionOptionsReader
@@ -29,7 +31,7 @@ from orchestrator.inventory.records import (
     StageSettings,
 )
 from orchestrator.model.host import VariableLayer
-from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values
+from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values, merge_values
 from orchestrator.yamlio.local_files import display_path, expand_home
 from orchestrator.yamlio.schema import SchemaReader, describe_value
 
@@ -203,6 +205,8 @@ class InventoryReader:
         settings = self.read_settings(folder.read_settings(), path.name)
         apps = [self.read_app(name, body) for name, body in folder.read_apps()]
         found = tuple(app for app in apps if app)
+        if level is InventoryLevel.COMMON or not (settings.ansible or folder.is_ansible()):
+            settings = self.with_shared_vars(settings, folder, path.name)
         if settings.ansible or (level is InventoryLevel.STAGE and folder.is_ansible()):
             if settings.ansible:
                 folder.report_own_hosts()
@@ -226,6 +230,26 @@ class InventoryReader:
             roles={r.name: r for r in roles if r},
             apps=found,
         )
+
+    def with_shared_vars(
+        self, settings: StageSettings, folder: InventoryDirectory, name: str
+    ) -> StageSettings:
+        """Return the settings with the variables of ``vars/``, which are the weaker ones."""
+        found: dict[MarkedKey, MarkedValue] = {}
+        for file, body in folder.read_vars():
+            for key, value in self.read.variables(body, f"vars/{file}.yml").items():
+                first = next((known.mark for known in found if known == key), None)
+                if first is not None:
+                    message = f"'{key}' is set in two files of vars/"
+                    self.problems.add(message, key.mark, f"it is set at {first}, too: keep one")
+                found[key] = value
+        if not found:
+            return settings
+        layer = settings.layer or VariableLayer("stage", name)
+        merged: dict[str, MarkedValue] = cast(dict[str, MarkedValue], dict(found))
+        for own, value in layer.vars.items():
+            merged[own] = merge_values(merged[own], value) if own in merged else value
+        return replace(settings, layer=replace(layer, vars=merged))
 
     def ansible_sources(
         self, path: Path, folder: InventoryDirectory, settings: StageSettings
