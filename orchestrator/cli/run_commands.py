@@ -400,7 +400,7 @@ def run_planned(
     from orchestrator.output.sinks import choose_sinks
     from orchestrator.output.terminal_lock import TerminalLock
 
-    gc.freeze()  # the plan lives as long as this process: a collection would take 12 ms in vain
+    gc.freeze()  # the plan lives as long as this process: a collection takes 12 ms
     reports = _reports(command_options)
     _prepare_run(context, plan, command_options)
     terminal_lock = TerminalLock()
