@@ -14,6 +14,7 @@ from tests.bench.__main__ import WORKLOADS, format_table, measure_tools
 from tests.bench.delay import delayed_port
 from tests.bench.history_commands import COMMANDS, measure_commands
 from tests.bench.inner_loops import measure_loops
+from tests.bench.kept_connections import measure_kept
 from tests.bench.process_startup import measure_startup
 from tests.bench.run_store import write_store
 from tests.bench.sshd_farm import start_farm
@@ -31,6 +32,12 @@ def test_orch_and_ssh_do_all_of_the_work(tmp_path: Path, workload: str) -> None:
     assert list(found) == [name for name in OURS if workload != "W1" or "only" not in name]
     assert all(run.is_complete for runs in found.values() for run in runs)
     assert "FAILED" not in "".join(format_table(workload, 2, found))
+
+
+def test_commands_over_kept_connections_do_all_of_the_work(tmp_path: Path) -> None:
+    with start_farm(tmp_path / "farm") as host_farm:
+        found = measure_kept(host_farm, "W1", 2, 1)
+    assert all(run.is_complete for runs in found.values() for run in runs)
 
 
 def test_transfers_are_complete_both_ways(tmp_path: Path) -> None:

@@ -260,6 +260,34 @@ def test_killed_broker_loses_a_step_and_nothing_is_sent_again(
     assert run_command(broker, host, tmp_path)
 
 
+def test_prepared_shell_knows_its_run_and_leaves_the_note_of_its_session(
+    broker: BrokerOfTests, sshd: SshdServer, host: Host, tmp_path: Path
+) -> None:
+    run_command(broker, host, tmp_path)
+    broker.wait_for_shells(host.name, 1)
+    with closing(broker.transports(tmp_path)) as transports:
+        channel = transports.connect(host).open()
+        prepared = channel.prepared_shell()
+        assert prepared is not None
+        with closing(
+            ShellSession(channel, ready_timeout=WAIT_TIMEOUT, run="RUN", session_id="5e5510")
+        ) as session:
+            told = run_pipeline(session, StepCommand(1, "echo $ORCH_RUN $PPID"))
+            assert told.stdout_of(1).split()[0] == b"RUN"
+            assert session.shell_pid == prepared.pid
+            running = PipelineThread(
+                session, StepCommand(2, "echo $PPID"), StepCommand(3, "sleep 4714.4714")
+            )
+            wait_until(lambda: processes_with("4714.4714"), "the step to begin")
+            os.kill(broker.pid, signal.SIGKILL)
+            with pytest.raises(SessionLostError):
+                running.wait()
+    note = sshd.home / ".orch/ended/5e5510"
+    wait_until(note.exists, "the note")
+    assert note.read_text() == "3 2\n"
+    note.unlink()
+
+
 def test_closed_connection_ends_a_running_step(
     broker: BrokerOfTests, host: Host, tmp_path: Path
 ) -> None:
