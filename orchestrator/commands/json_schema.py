@@ -51,6 +51,7 @@ _TYPE_SCHEMAS: Mapping[str, JsonSchema] = {
     "bool": {"enum": [True, False, "true", "false"]},
     "dict": {"type": "object"},
     "mode": {"type": "string", "pattern": "^[0-7]{3,4}$"},
+    "file_mode": {"type": "string", "pattern": "^([0-7]{3,4}|[ugoa]*[-+=].*)$"},
     "any": {},
 }
 

@@ -74,6 +74,34 @@ f_octal() {
   done
   f_mode=$f_octal_high$f_mode
 }
+# symbolic_mode MODE OCTAL TYPE: apply a mode like u=rwX,go=rX to that of a file; four octal digits
+# stay. X means execution for a directory, and where somebody may execute the file already.
+# Sets f_applied.
+symbolic_mode() {
+  f_applied=$1
+  case $1 in ''|[0-7]*) return;; esac
+  f_symbolic_mode_bits=$((0$2)) f_symbolic_mode_rest=$1, f_symbolic_mode_runs=1
+  [ "$3" = directory ] || [ $((f_symbolic_mode_bits & 0111)) != 0 ] || f_symbolic_mode_runs=
+  while [ "$f_symbolic_mode_rest" ]; do
+    f_symbolic_mode_part=${f_symbolic_mode_rest%%,*} f_symbolic_mode_rest=${f_symbolic_mode_rest#*,}
+    f_symbolic_mode_mask=0 f_symbolic_mode_perms=0
+    case ${f_symbolic_mode_part%%[-=+]*} in *u*) f_symbolic_mode_mask=$((0700));; esac
+    case ${f_symbolic_mode_part%%[-=+]*} in *g*) f_symbolic_mode_mask=$((f_symbolic_mode_mask|070));; esac
+    case ${f_symbolic_mode_part%%[-=+]*} in *o*) f_symbolic_mode_mask=$((f_symbolic_mode_mask|07));; esac
+    case $f_symbolic_mode_part in *[-=+]*r*) f_symbolic_mode_perms=$((0444));; esac
+    case $f_symbolic_mode_part in *[-=+]*w*) f_symbolic_mode_perms=$((f_symbolic_mode_perms|0222));; esac
+    case $f_symbolic_mode_part$f_symbolic_mode_runs in *[-=+]*x*|*[-=+]*X*1)
+      f_symbolic_mode_perms=$((f_symbolic_mode_perms|0111));;
+    esac
+    f_symbolic_mode_perms=$((f_symbolic_mode_perms & f_symbolic_mode_mask))
+    case $f_symbolic_mode_part in
+    *+*) f_symbolic_mode_bits=$((f_symbolic_mode_bits | f_symbolic_mode_perms));;
+    *-*) f_symbolic_mode_bits=$((f_symbolic_mode_bits & ~f_symbolic_mode_perms));;
+    *) f_symbolic_mode_bits=$((f_symbolic_mode_bits & ~f_symbolic_mode_mask | f_symbolic_mode_perms));;
+    esac
+  done
+  f_applied=$(printf %04o $f_symbolic_mode_bits)
+}
 # named PATH: normalize the path: absolute or with ./ before it, without slashes at the end.
 # Sets path.
 named() {
@@ -190,14 +218,23 @@ owned() {
   f_owned_id=$(gid "$2") && [ "$f_owned_id" ] || { echo "there is no group $2" >&2; return 1; }
   if [ "$f_owned_id" = "$f_gid" ]; then state group "$2"; elif [ "$f_gid" ]; then state group "$f_gid"; fi
 }
-# report_attributes OWNER GROUP: report mode, owner and group of path if one of them is wanted.
+# report_attributes OWNER GROUP: report mode, owner and group of path if one of them is wanted. A
+# mode that applying the wanted one does not change is reported in its words.
 # Sets f_type.
 # Reads path.
 report_attributes() {
   case $o_nl$o_want in
   *"$o_nl"mode=*|*"$o_nl"owner=*|*"$o_nl"group=*)
     attributes "$path" || return
-    [ -z "$f_mode" ] || state mode "$f_mode"
+    f_report_attributes_mode=$f_mode
+    case $o_nl$o_want in *"$o_nl"mode=*)
+      f_report_attributes_words=$o_nl$o_want
+      f_report_attributes_words=${f_report_attributes_words#*"$o_nl"mode=}
+      f_report_attributes_words=${f_report_attributes_words%%"$o_nl"*}
+      symbolic_mode "$f_report_attributes_words" "$f_mode" "$f_type"
+      [ "$f_applied" != "$f_mode" ] || f_report_attributes_mode=$f_report_attributes_words;;
+    esac
+    [ -z "$f_mode" ] || state mode "$f_report_attributes_mode"
     owned "$1" "$2";;
   esac
 }
@@ -230,7 +267,10 @@ all_of() { [ -z "$2" ] || [ -z "$(find "$path" ! "-$1" "$2" | head -n 1)" ]; }
 # clears the set-ID bits of directories as well.
 set_attributes() {
   own "$1" "$3" "$4"
-  [ -z "$2" ] || chmod -- "0$2" "$1"
+  [ "$2" ] || return 0
+  case $2 in [0-7]*) ;; *) attributes "$1";; esac
+  symbolic_mode "$2" "$f_mode" "$f_type"
+  chmod -- "0$f_applied" "$1"
 }
 
 # digest FILE: print its SHA-256.
@@ -407,12 +447,15 @@ move_into_place() {
   [ $f_type != file ] || inherit "$1" "$temp"
   # again, because cp may have inherited the owner
   [ $f_type != file ] || own "$temp" "$3" "$4"
-  if [ -z "$2$f_move_into_place_was$f_usual" ]; then
-    f_move_into_place_mask=$(umask)
-    [ -z "$o_private" ] || f_move_into_place_mask=077
-    f_move_into_place_was=$(printf %04o $((0666 & ~0$f_move_into_place_mask)))
-  fi
-  [ -z "$2$f_move_into_place_was" ] || chmod -- "${2:-$f_move_into_place_was}" "$temp"
+  case $2 in [0-7]*) ;; *)
+    if [ -z "$f_move_into_place_was" ] && { [ "$2" ] || [ -z "$f_usual" ]; }; then
+      f_move_into_place_mask=$(umask)
+      [ -z "$o_private" ] || f_move_into_place_mask=077
+      f_move_into_place_was=$(printf %04o $((0666 & ~0$f_move_into_place_mask)))
+    fi;;
+  esac
+  symbolic_mode "$2" "$f_move_into_place_was" file
+  [ -z "$2$f_move_into_place_was" ] || chmod -- "${f_applied:-$f_move_into_place_was}" "$temp"
   f_move_into_place_kept=
   if [ "$5" = true ] && [ $f_type = file ]; then
     f_move_into_place_kept=$1.$(date -u +%Y%m%dT%H%M%SZ)

@@ -30,6 +30,7 @@ PARAM_TYPES: Mapping[str, str] = {
     "subpath": "A relative path that stays below its folder",
     "name": "The name of one file or folder, without `/`",
     "mode": 'File permissions: three or four octal digits as text, like "0644"',
+    "file_mode": "A `mode`, or symbolic permissions, applied to the present ones: `u=rwX,go=rX`",
     "regex": "A POSIX extended regular expression, as of `grep -E`",
     "file": "A file of this machine: beside the file that names it, or relative to the project",
     "command": "A command of the caller; values in it are quoted where the caller writes them",

@@ -90,6 +90,7 @@ def _set_end(text: str, at: int) -> int:
 
 _INT = lazy_regex(r"[+-]?[0-9]{1,4000}")  # a little below the limit of Python's int()
 _MODE = lazy_regex(r"[0-7]{3,4}")
+_SYMBOLIC_MODE = lazy_regex(r"([ugoa]*)((?:[-+=][rwxX]*)+)")
 
 
 class ListItemError(ValueError):
@@ -248,6 +249,21 @@ def _to_mode(value: Any) -> str:
     raise ValueError(f"must be a file mode, three or four octal digits as text{hint}")
 
 
+def _to_file_mode(value: Any) -> str:
+    """Return a mode, or symbolic permissions with one operator in each part and `a` written out."""
+    if not isinstance(value, str) or _MODE.fullmatch(value) or not re.search(r"[-+=]", value):
+        return _to_mode(value)
+    parts: list[str] = []
+    for part in value.split(","):
+        found = _SYMBOLIC_MODE.fullmatch(part)
+        if found is None:
+            message = "must be a file mode, octal digits or like u=rwX,go=rX (r, w, x and X only)"
+            raise ValueError(f"{message}, found {repr_text(value)}")
+        who = "ugo" if found[1] in ("", "a") else found[1].replace("a", "ugo")
+        parts += [who + each for each in re.findall(r"[-+=][rwxX]*", found[2])]
+    return ",".join(parts)
+
+
 def _type_name(value: Any) -> str:
     match value:
         case None:
@@ -275,6 +291,7 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "subpath": _to_subpath,
     "name": _to_name,
     "mode": _to_mode,
+    "file_mode": _to_file_mode,
     "regex": _to_regex,
     "file": _to_path,
     "command": _to_command,

@@ -34,6 +34,7 @@ BY_TYPE: Mapping[str, Sequence[Any]] = {
     "dict": [{}, {"X-Y": ODD}],
     "path": ["/p/x", f"~/{ODD}"],
     "mode": ["0644"],
+    "file_mode": ["0644", "u=rwX,go=rX"],
     "regex": ["x", ODD],
     "any": ["x", 7, ["x", ODD]],
     "command": ["true %s", "printf '%%s' %s"],
