@@ -85,8 +85,6 @@ class ProjectFiles:
         """Return a file that a template includes, imports or extends; None if there is none."""
         from orchestrator.templating.value_text import UnusableValueError  # loads Jinja
 
-        from orchestrator.templating.value_text import UnusableValueError  # loads Jinja
-
         try:
             path = self._inside(name, mark)
             text = None if path is None else self._text(path, mark)

@@ -42,8 +42,6 @@ def bootstrap_script(
     without it on the host, texts are passed in a slower way.
     """
     half = len(nonce) // 2
-    values = {"LEASE": alarm_seconds(lease), "GRACE": str(_GRACE_NAPS), "FDS": fds}
-    text = re.sub(r"%([A-Z]+)%", lambda found: values[found[1]], _bootstrap_template())
     # Background jobs get /dev/null as stdin, but the watcher needs the real one. Not inside the
     # eval: bash 5.2 crashes there when it duplicates the descriptor that it reads commands from.
     nonce = f"{nonce[:half]}''{nonce[half:]}"
@@ -53,7 +51,7 @@ def bootstrap_script(
         first.encode()
         + (run_assignment(run) + b";" if run else b"")
         + b"eval \"$(printf %b '"
-        + escape_printf(text)
+        + _escaped_bootstrap(lease, fds)
         + b"')\"\n"
     )
 
@@ -88,6 +86,13 @@ def run_assignment(run: str) -> bytes:
     if not run:
         return f"unset {RUN_VARIABLE}".encode()
     return f"{RUN_VARIABLE}={shlex.quote(run)};export {RUN_VARIABLE}".encode()
+
+
+@cache
+def _escaped_bootstrap(lease: float, fds: str) -> bytes:
+    values = {"LEASE": alarm_seconds(lease), "GRACE": str(_GRACE_NAPS), "FDS": fds}
+    text = re.sub(r"%([A-Z]+)%", lambda found: values[found[1]], _bootstrap_template())
+    return escape_printf(text)
 
 
 @cache

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
@@ -52,6 +52,7 @@ from orchestrator.remote_shell.module_protocol import (
 from orchestrator.remote_shell.plain_commands import leaves_no_process, single_command
 from orchestrator.remote_shell.quoting import escape_printf, printf_word
 
+_MAX_CACHED_TEXTS = 256  # the texts of a task are often the same on all hosts
 STATE_VARIABLES = {"changed": "o_c", "failed": "o_f", "skipped": "o_k", "withheld": "o_w"}
 _OPERATORS = {"==": "-eq", "!=": "-ne", "<": "-lt", "<=": "-le", ">": "-gt", ">=": "-ge"}
 
@@ -169,6 +170,7 @@ def _may_run_inline(command: StepCommand) -> bool:
     return command.shell == "sh" and command.timeout is None and command.folder is None
 
 
+@lru_cache(_MAX_CACHED_TEXTS)
 def is_portable_shell(text: str) -> bool:
     """Return True if the text means the same in every shell.
 

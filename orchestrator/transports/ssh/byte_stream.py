@@ -9,6 +9,7 @@ import contextlib
 import os
 import select
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -252,13 +253,14 @@ class SocketStream(ByteStream):
 
     def __init__(self, sock: socket.socket, flusher: WriteFlusher) -> None:
         super().__init__()
-        sock.setblocking(False)
+        # The reader waits in recv itself, with a timeout of the kernel's: a poll before it would
+        # take the interpreter's lock once more for each read.
+        sock.setblocking(True)
         self._tcp = sock.family != socket.AF_UNIX
         if self._tcp:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock, self._flusher = sock, flusher
-        self._poller = select.poll()
-        self._poller.register(sock, select.POLLIN)
+        self._recv_timeout: float | None = None
 
     def fileno(self) -> int:
         """Return the socket's file descriptor; -1 after ``release``."""
@@ -275,7 +277,7 @@ class SocketStream(ByteStream):
 
     def _write_some(self, data: bytes | bytearray) -> int:
         try:
-            return self._sock.send(data, NO_SIGNAL)
+            return self._sock.send(data, NO_SIGNAL | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return 0
 
@@ -289,13 +291,16 @@ class SocketStream(ByteStream):
             return  # the peer has closed it
 
     def _read_some(self, seconds: float | None) -> bytes | None:
-        wait = None if seconds is None else seconds * 1000
-        while self._poller.poll(wait):
-            try:
-                data = self._sock.recv(READ_BYTES)
-            except BlockingIOError:
-                continue
-            if QUICKACK is not None and self._tcp and data:
-                self._sock.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
-            return data
-        return None
+        if seconds != self._recv_timeout:
+            self._recv_timeout = seconds
+            # a timeval (socket(7)); 0 waits for ever
+            whole, part = divmod(seconds or 0.0, 1)
+            limit = struct.pack("ll", int(whole), int(part * 1_000_000))
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        try:
+            data = self._sock.recv(READ_BYTES)
+        except BlockingIOError:
+            return None
+        if QUICKACK is not None and self._tcp and data:
+            self._sock.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
+        return data
