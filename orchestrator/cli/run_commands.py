@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.tty_prompt import StdinLines
     from orchestrator.commands.context import PlanOptions, ProjectContext
     from orchestrator.executor import CancelToken, RunOptions
+    from orchestrator.executor.progress import EarlierRun
     from orchestrator.output.display_options import DisplayOptions
     from orchestrator.output.terminal_lock import TerminalLock
     from orchestrator.planner.plan import Plan, PlannedTask
@@ -336,11 +337,12 @@ def _ask_at_pause(
     return line is not None and line.strip().lower() not in ("q", "quit", "n", "no", "stop")
 
 
-def _check_confirmations(plan: Plan) -> None:
+def _check_confirmations(plan: Plan, progress: EarlierRun | None) -> None:
     """Raise UsageError if a person must be asked and stdin is not a terminal."""
     for app_plan in plan.app_plans:
-        for planned_task in app_plan.planned_tasks:
-            if planned_task.prompt and not sys.stdin.isatty():
+        for number, planned_task in enumerate(app_plan.planned_tasks, start=1):
+            is_passed = progress is not None and progress.has_started_after(app_plan.app, number)
+            if planned_task.prompt and not is_passed and not sys.stdin.isatty():
                 message = f"the pause '{planned_task.prompt}' needs an answer"
                 message += ", and stdin is not a terminal"
                 raise UsageError(Diagnostic(message, None, "pass --yes to go on at all pauses"))
@@ -426,7 +428,7 @@ def run_planned(
         find_expected=partial(expected_seconds, context.root, os.environ),
     )
     run_options = structs.replace(
-        executor_options(command_options, plan, terminal_lock, mask),
+        executor_options(command_options, plan, terminal_lock, mask, progress),
         is_resumable=is_resumable,
         progress=progress,
     )
@@ -511,11 +513,12 @@ def executor_options(
     plan: Plan,
     terminal_lock: TerminalLock,
     mask: Callable[[str], str] = str,
+    progress: EarlierRun | None = None,
 ) -> RunOptions:
     """Return the options of the executor, with the questions that it asks on stdin.
 
-    ``mask`` hides secrets in them. Raises UsageError if a batch must be confirmed and stdin is not
-    a terminal.
+    ``mask`` hides secrets in them; what ``progress`` has passed is not asked. Raises UsageError if
+    a person must be asked and stdin is not a terminal.
     """
     from orchestrator.cli.task_questions import TaskQuestions
     from orchestrator.cli.tty_prompt import StdinLines
@@ -524,7 +527,7 @@ def executor_options(
 
     asks_about_batches = not (plan.check_mode or command_options.yes)
     if asks_about_batches:
-        _check_confirmations(plan)
+        _check_confirmations(plan, progress)
     input_lines = StdinLines()
     return RunOptions(
         command_options.forks,

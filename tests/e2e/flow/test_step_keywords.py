@@ -250,7 +250,7 @@ def test_once_and_pause_and_a_handler_that_an_earlier_part_notified(project: Orc
     failed = run_task(project, ONCE, "--yes", "-e", "late=false")
     run = failed.events[0]["run"]
     project.write({"tasks/t.yml": ONCE.replace("late |", "other |")})
-    resumed = project.orch("resume", run, "--accept-changes", "--yes")
+    resumed = project.orch("resume", run, "--accept-changes")
     assert (resumed.code, "HANDLER" in resumed.out) == (0, True)
     refused = project.orch("-s", "dev", "run", "t")
     assert (refused.code, "needs an answer, and stdin is not a terminal" in refused.err) == (
