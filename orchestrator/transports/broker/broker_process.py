@@ -55,6 +55,7 @@ MAX_MEMORY = 1 << 30
 """Bytes of resident memory beyond which the connections unused for longest are closed."""
 _EMPTY_TIMEOUT = 30.0  # seconds that the broker stays without a connection and a command
 _SWEEP_INTERVAL = 1.0  # seconds
+_CODE_INTERVAL = 60.0  # seconds between looks at whether orch was updated
 _WORKERS = 256
 _MAX_PREPARING = 16  # shells that are prepared at the same time
 
@@ -77,7 +78,7 @@ class Broker:
         self._kept: dict[bytes, list[KeptConnection]] = {}
         self._to_prepare: list[KeptConnection] = []
         self._preparing: set[SpareShell] = set()
-        self._began = self._empty_since = time.monotonic()
+        self._began = self._empty_since = self._code_checked = time.monotonic()
         self._is_ending = False
 
     def run(self) -> None:
@@ -230,6 +231,10 @@ class Broker:
             self._empty_since = now
         elif now - self._empty_since > _EMPTY_TIMEOUT:
             self._end_when_unused()
+        if now - self._code_checked > _CODE_INTERVAL:
+            self._code_checked = now
+            if self._code != code_identity():
+                self._end_when_unused()
         self.loop.call_later(_SWEEP_INTERVAL, self._sweep)
 
     def _end_when_unused(self) -> None:

@@ -115,7 +115,7 @@ class ChannelLink:
             spare = kept.take_spare(request.become)
         if spare is None:
             self._broker.loop.call_later(OPEN_TIMEOUT, self._connect_if_silent)
-            self._broker.work(lambda: self._open_on(kept, is_kept=True))
+            self._broker.work(lambda: self._open_on(kept))
             return
 
         def on_answer(shell: PreparedShell | None) -> None:
@@ -123,14 +123,14 @@ class ChannelLink:
             if shell is None:
                 self._on_failed(kept, ConnectError("connect", "the kept shell does not answer"))
             else:
-                self._on_opened(kept, spare.channel, shell, is_kept=True)
+                self._on_opened(kept, spare.channel, shell)
 
         self._broker.loop.call_later(ANSWER_TIMEOUT, self._connect_if_silent)
         timeout = kept.route.connection.connect.timeout
         give_up = self._broker.loop.call_later(timeout, spare.end)
         spare.ask(on_answer)
 
-    def _open_on(self, kept: KeptConnection, *, is_kept: bool) -> None:
+    def _open_on(self, kept: KeptConnection) -> None:
         """Open a new channel on a connection. Runs in a worker."""
         request, client = self._request, kept.client
         timeout = kept.route.connection.connect.timeout
@@ -153,7 +153,7 @@ class ChannelLink:
             self._broker.loop.call_soon(lambda: self._on_failed(kept, failure))
             return
         assert isinstance(channel, RelayChannel)
-        self._broker.loop.call_soon(lambda: self._on_opened(kept, channel, None, is_kept=is_kept))
+        self._broker.loop.call_soon(lambda: self._on_opened(kept, channel, None))
 
     def _connect_if_silent(self) -> None:
         if self._channel is None and not self._is_closed and not self._is_connecting:
@@ -185,7 +185,7 @@ class ChannelLink:
             self._broker.keep(kept)
             command.used.add(kept)
             kept.begin_use()
-            self._broker.work(lambda: self._open_on(kept, is_kept=False))
+            self._broker.work(lambda: self._open_on(kept))
 
         self._broker.loop.call_soon(keep)
 
@@ -194,8 +194,6 @@ class ChannelLink:
         kept: KeptConnection,
         channel: RelayChannel,
         shell: PreparedShell | None,
-        *,
-        is_kept: bool,
     ) -> None:
         """Use the channel, unless it comes too late."""
         self._attempts -= 1
@@ -205,7 +203,7 @@ class ChannelLink:
             return
         self._channel, self._kept = channel, kept
         kept.idle = self._request.idle
-        opened = ChannelOpened(is_kept, shell.nonce, shell.pid) if shell else ChannelOpened(is_kept)
+        opened = ChannelOpened(shell.nonce, shell.pid) if shell else ChannelOpened()
         self._link.send(encode_message(opened))
         channel.pass_to(self)
 

@@ -100,12 +100,8 @@ class OpenChannel(Struct, frozen=True, tag=True):
 
 
 class ChannelOpened(Struct, frozen=True, tag=True):
-    """The channel is open. ``nonce`` is that of a prepared shell with the process ID ``pid``.
+    """The channel is open. ``nonce`` is that of a prepared shell with the process ID ``pid``."""
 
-    ``is_kept``: the connection was open before.
-    """
-
-    is_kept: bool
     nonce: str = ""
     pid: int = 0
 

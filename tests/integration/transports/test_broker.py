@@ -361,8 +361,9 @@ def test_broker_of_other_code_is_replaced(
     wait_until(lambda: broker.pid != pid, "the old broker's end")
 
 
-def test_thousand_commands_leave_no_thread_and_no_file(
-    broker: BrokerOfTests, host: Host, tmp_path: Path
+@pytest.mark.parametrize("count", [30, pytest.param(1000, marks=pytest.mark.long)])
+def test_commands_leave_no_thread_and_no_file_in_the_broker(
+    broker: BrokerOfTests, host: Host, tmp_path: Path, count: int
 ) -> None:
     run_command(broker, host, tmp_path)
     broker.wait_for_shells(host.name, 1)
@@ -372,7 +373,7 @@ def test_thousand_commands_leave_no_thread_and_no_file(
         return len(list((folder / "task").iterdir())), len(list((folder / "fd").iterdir()))
 
     before = size()
-    for _ in range(50):
+    for _ in range(count):
         run_command(broker, host, tmp_path)
     broker.wait_for_shells(host.name, 1)
     wait_until(lambda: size() <= (before[0] + 3, before[1] + 3), "threads and files to end")
