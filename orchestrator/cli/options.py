@@ -309,8 +309,8 @@ def extra_option(command: F) -> F:
         multiple=True,
         metavar="KEY=VALUE|@FILE",
         shell_complete=completion.complete_extra_variables,
-        help="Set a variable; overrides the inventory. KEY=VALUE is literal text, and so is that in "
-        "a JSON object ('{\"a\": 1}'); a file is YAML. Repeatable.",
+        help="Set a variable; overrides the inventory. KEY=VALUE is literal text, and so is that "
+        "in a JSON object ('{\"a\": 1}'); a file is YAML. Repeatable.",
     )(command)
 
 

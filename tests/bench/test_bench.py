@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.bench.__main__ import WORKLOADS, format_table, measure_tools
+from tests.bench.connection_keeping import measure_kept
 from tests.bench.delay import delayed_port
 from tests.bench.history_commands import COMMANDS, measure_commands
 from tests.bench.inner_loops import measure_loops
-from tests.bench.kept_connections import measure_kept
 from tests.bench.process_startup import measure_startup
 from tests.bench.run_store import write_store
 from tests.bench.sshd_farm import start_farm

@@ -1,7 +1,7 @@
 """Measures commands over kept connections, in turn with the same commands that connect.
 
-    python -m tests.bench.kept_connections                  W1 on 10 and 300 hosts, W2 on 50
-    python -m tests.bench.kept_connections W1:100 --repeat 3
+    python -m tests.bench.connection_keeping                  W1 on 10 and 300 hosts, W2 on 50
+    python -m tests.bench.connection_keeping W1:100 --repeat 3
 
 The CPU of the broker is counted with that of the command: until the shells for the next command are
 ready again. ssh is the system's, one process per host, over the sockets of a ControlMaster.
