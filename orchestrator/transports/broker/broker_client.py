@@ -81,6 +81,7 @@ _DEFAULT_KEY_FILES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 _READ_BYTES = 1 << 16
 _MAX_WRITE_BYTES = 1 << 16
 _BACKLOG = 1024
+_ANSWER_TIMEOUT = 10.0  # seconds for the broker to answer a question that it need not think about
 _BROKER_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "PYTHONPATH", "TZ", "USER")
 # Variables that differ between the terminals of a user, and lead nowhere else.
 _PASSING_VARIABLES = (
@@ -251,12 +252,18 @@ class BrokerClient:
         )
         for _ in range(3):
             sock = connect_or_start(path, self._settings.environ)
+            sock.settimeout(_ANSWER_TIMEOUT)
             try:
                 if isinstance(_exchange(sock, begin, FrameReader()), CommandBegun):
+                    sock.settimeout(None)
                     return sock
+            except TimeoutError:
+                raise BrokerUnavailableError(f"the broker at {path} does not answer") from None
             except OSError:
                 pass  # it was about to end
-            sock.close()
+            finally:
+                if sock.gettimeout() is not None:
+                    sock.close()
         raise BrokerUnavailableError(f"{BROKER_ENDED} again and again")
 
     def _request(self, host: Host, route: Route) -> OpenChannel:
@@ -644,8 +651,11 @@ def _ask(project: Path, environ: Mapping[str, str], message: Message) -> Message
     except OSError:
         return None
     with contextlib.closing(sock):
+        sock.settimeout(_ANSWER_TIMEOUT)
         try:
             return _exchange(sock, message, FrameReader())
+        except TimeoutError:
+            raise BrokerUnavailableError(f"the broker at {path} does not answer") from None
         except OSError:
             return None
 

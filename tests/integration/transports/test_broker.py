@@ -332,6 +332,22 @@ def test_connection_that_has_ended_is_replaced(broker: BrokerOfTests, tmp_path: 
         broker.end()
 
 
+def test_broker_that_does_not_answer_is_done_without(
+    broker: BrokerOfTests, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_command(broker, host, tmp_path)
+    pid = broker.pid
+    monkeypatch.setattr(broker_client, "_ANSWER_TIMEOUT", 0.2)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        warnings: list[str] = []
+        with closing(broker.transports(tmp_path, warn=warnings.append)) as transports:
+            assert connection_of(transports, host) != first
+        assert len(warnings) == 1 and "does not answer" in warnings[0]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_two_commands_share_a_connection_at_once(
     broker: BrokerOfTests, host: Host, tmp_path: Path
 ) -> None:
