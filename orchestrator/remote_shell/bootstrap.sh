@@ -96,6 +96,8 @@ alarm() {
 # Sets o_lease o_watcher.
 watch() {
   alarm %LEASE% TERM; o_lease=$!
+  # bash would report its end by a signal in a later step, since nothing waits for it
+  [ -z "$BASH_VERSION" ] || disown $o_lease 2>/dev/null
   {
     o_watch_told=
     while read -r o_watch_beat; do

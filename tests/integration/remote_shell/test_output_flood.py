@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import tracemalloc
 from collections import Counter
+
+import pytest
 
 from orchestrator.model.command import StepCommand
 from orchestrator.remote_shell import CommandResult, EndReason
@@ -111,3 +114,22 @@ def test_full_pipe_left_non_blocking_loses_no_marker(open_session: SessionOpener
     session.run([StepCommand(1, text), StepCommand(2, "echo on")], recording)
     assert recording.endings[1].end_reason is EndReason.DONE
     assert recording.stdout_of(2) == b"on\n"
+
+
+@pytest.mark.long
+def test_job_messages_of_the_session_reach_no_step(open_session: SessionOpener) -> None:
+    """bash reports a child that a signal ended; on a busy machine signals come early."""
+    spinning = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(8)]
+    try:
+        for _ in range(60):
+            session, _ = open_session()
+            for _ in range(4):
+                run_pipeline(session)
+                session.begin_task()
+                told = run_pipeline(session, StepCommand(1, "echo x >&2"), StepCommand(2, ":"))
+                assert (told.stderr_of(1), told.stderr_of(2)) == (b"x\n", b"")
+            session.close()
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
