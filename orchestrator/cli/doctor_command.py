@@ -9,8 +9,8 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.options import CommandOptions
+from orchestrator.cli.run_commands import load_command_context
 from orchestrator.cli.user_notes import tell_user
-from orchestrator.model.secret_masking import SecretMasker
 
 
 @click.command("doctor", short_help="Check that hosts can be reached and can run steps.")
@@ -42,7 +42,6 @@ def doctor_command(command_options: CommandOptions) -> int:
     Exit codes: 1 if steps will fail, 4 if hosts are unreachable; 0 for warnings.
     """
     from orchestrator.cli.tty_prompt import TtyPrompter
-    from orchestrator.commands.context import ProjectSelector, load_context
     from orchestrator.commands.doctor import check_hosts
     from orchestrator.commands.run_plan import UserInterface
     from orchestrator.errors import ExitCode
@@ -50,17 +49,7 @@ def doctor_command(command_options: CommandOptions) -> int:
     from orchestrator.output.doctor_report import doctor_json, doctor_lines
     from orchestrator.output.terminal_lock import TerminalLock
 
-    selector = ProjectSelector(
-        command_options.directory,
-        command_options.stages,
-        command_options.limit,
-        inventories=command_options.inventories,
-        refresh=command_options.refresh,
-    )
-    masks = click.get_current_context().find_object(SecretMasker)
-    context = load_context(selector, os.environ, "doctor", masks, tell_user)
-    if context.stage_choice.is_default:
-        click.echo(f"Defaulting to {context.stage_choice.name}", err=True)
+    context = load_command_context(command_options, "doctor")
     terminal = TtyPrompter(TerminalLock())
     user_interface = UserInterface(terminal.prompt_function(), lambda _: terminal.restore())
     result = check_hosts(

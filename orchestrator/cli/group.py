@@ -11,7 +11,10 @@ from orchestrator.errors import suggest_nearest
 
 
 class CommandGroup(click.Group):
-    """Moves options before the command behind it, so that only the command parses them."""
+    """Moves options before the command behind it, so that only the command parses them.
+
+    An unknown command is moved as well: it is the mistake, rather than an option that it lacks.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse ``-s dev run uname`` as ``run -s dev uname``."""
@@ -42,7 +45,7 @@ class CommandGroup(click.Group):
             has_value = "=" in option if option.startswith("--") else len(option) > 2
             if takes_value.get(name) and not has_value and rest:
                 before.append(rest.pop(0))
-        if not rest or rest[0] not in self.commands:
+        if not rest or rest[0] == "--":
             return [*before, *rest]
         return [rest[0], *before, *rest[1:]]
 

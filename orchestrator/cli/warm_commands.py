@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from orchestrator.cli import options
 from orchestrator.cli.group import NestedGroup
 from orchestrator.cli.options import CommandOptions
-from orchestrator.cli.user_notes import tell_user
+from orchestrator.cli.run_commands import load_command_context
 from orchestrator.errors import Diagnostic, ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from orchestrator.commands.context import ProjectContext
 
 
 @click.group(
@@ -58,7 +55,7 @@ def up_command(command_options: CommandOptions) -> int:
     from orchestrator.model.sanitize import to_one_line
     from orchestrator.output.terminal_lock import TerminalLock
 
-    context = _load(command_options)
+    context = load_command_context(command_options, "warm up")
     terminal = TtyPrompter(TerminalLock())
     hosts, code = warm_up(
         context,
@@ -81,26 +78,27 @@ def up_command(command_options: CommandOptions) -> int:
 
 
 @click.command("status", short_help="List the connections that are kept.")
-@options.directory_option
+@options.stage_options
+@options.limit_option
 @options.json_option
 @options.pass_options
 def status_command(command_options: CommandOptions) -> int:
-    """List the connections that are kept for this project."""
+    """List the connections that are kept for this project, or with --limit those of hosts."""
     import json
 
-    from orchestrator.commands.project import resolve_project_root
     from orchestrator.commands.warm import BrokerUnavailableError, kept_connections
     from orchestrator.output.console import open_console
     from orchestrator.output.live_view import format_duration
     from orchestrator.output.tables import TableColumn, table_lines
     from orchestrator.yamlio.local_files import natural_sort_key
 
-    root = resolve_project_root(command_options.directory)
+    root, names = _selected_hosts(command_options, "warm status")
     try:
         status = kept_connections(root, os.environ)
     except BrokerUnavailableError as error:
         raise UsageError(Diagnostic(str(error), None, "")) from None
-    hosts = sorted(status.hosts, key=lambda kept: natural_sort_key(kept.host)) if status else []
+    found = [each for each in status.hosts if names is None or each.host in names] if status else []
+    hosts = sorted(found, key=lambda kept: natural_sort_key(kept.host))
     if command_options.as_json:
         for kept in hosts:
             record = {
@@ -150,15 +148,9 @@ def down_command(command_options: CommandOptions) -> int:
 
     Commands that use them go on until they end.
     """
-    from orchestrator.commands.project import resolve_project_root
     from orchestrator.commands.warm import BrokerUnavailableError, close_kept
 
-    names = None
-    if command_options.limit is not None or command_options.stages:
-        context = _load(command_options)
-        root, names = context.root, [host.name for host in context.hosts]
-    else:
-        root = resolve_project_root(command_options.directory)
+    root, names = _selected_hosts(command_options, "warm down")
     try:
         closed = close_kept(root, os.environ, names)
     except BrokerUnavailableError as error:
@@ -167,23 +159,14 @@ def down_command(command_options: CommandOptions) -> int:
     return ExitCode.OK
 
 
-def _load(command_options: CommandOptions) -> ProjectContext:
-    """Load the stage and its selected hosts."""
-    from orchestrator.commands.context import ProjectSelector, load_context
-    from orchestrator.model.secret_masking import SecretMasker
+def _selected_hosts(command_options: CommandOptions, example: str) -> tuple[Path, list[str] | None]:
+    """Return the project, and the names of the hosts that are selected, None for all."""
+    from orchestrator.commands.project import resolve_project_root
 
-    selector = ProjectSelector(
-        command_options.directory,
-        command_options.stages,
-        command_options.limit,
-        inventories=command_options.inventories,
-        refresh=command_options.refresh,
-    )
-    masks = click.get_current_context().find_object(SecretMasker)
-    context = load_context(selector, os.environ, "warm", masks, tell_user)
-    if context.stage_choice.is_default:
-        click.echo(f"Defaulting to {context.stage_choice.name}", err=True)
-    return context
+    if command_options.limit is None and not command_options.stages:
+        return resolve_project_root(command_options.directory), None
+    context = load_command_context(command_options, example, connects=False)
+    return context.root, [host.name for host in context.hosts]
 
 
 for _command in (up_command, status_command, down_command):

@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.transports import TransportRegistry
 from orchestrator.transports.broker.broker_client import end_broker, query_status
-from orchestrator.transports.broker.messages import KeptHost
+from orchestrator.transports.broker.messages import KeptConnectionStatus
 from tests.support.session_recording import wait_until
 
 
@@ -41,7 +41,7 @@ class BrokerOfTests:
         status = query_status(self.project, self.environ)
         return status.pid if status else 0
 
-    def kept(self, host: str) -> list[KeptHost]:
+    def kept(self, host: str) -> list[KeptConnectionStatus]:
         """Return the kept connections of a host."""
         status = query_status(self.project, self.environ)
         return [kept for kept in status.hosts if kept.host == host] if status else []

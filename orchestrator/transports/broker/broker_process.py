@@ -39,7 +39,7 @@ from orchestrator.transports.broker.messages import (
     BrokerStatus,
     CommandBegun,
     EndBroker,
-    KeptHost,
+    KeptConnectionStatus,
     OpenChannel,
     QueryStatus,
     decode_message,
@@ -195,7 +195,7 @@ class Broker:
     def _status(self) -> BrokerStatus:
         now = time.monotonic()
         hosts = [
-            KeptHost(
+            KeptConnectionStatus(
                 kept.host,
                 kept.route.endpoint,
                 shells=sum(spare.is_ready for spare in kept.spares),

@@ -36,7 +36,7 @@ OPEN_TIMEOUT = 2.0
 """Seconds for a kept connection to open a channel, after which it is likewise."""
 
 
-class ChannelOwner(Protocol):
+class ChannelBroker(Protocol):
     """What a channel needs of the broker."""
 
     loop: EventLoop
@@ -61,7 +61,7 @@ class ChannelLink:
     anew as well, and what is open first is used; until then nothing of the command was sent.
     """
 
-    def __init__(self, broker: ChannelOwner, link: FrameSocket, request: OpenChannel) -> None:
+    def __init__(self, broker: ChannelBroker, link: FrameSocket, request: OpenChannel) -> None:
         """Begin to open the channel."""
         self._broker, self._link, self._request = broker, link, request
         self._channel: RelayChannel | None = None

@@ -37,7 +37,7 @@ from orchestrator.transports.ssh.route import Route
 _POLL_INTERVAL = 0.2
 
 
-class CommandOwner(Protocol):
+class CommandBroker(Protocol):
     """What a command needs of the broker."""
 
     loop: EventLoop
@@ -54,7 +54,7 @@ class CommandLink:
     environment are forgotten when it ends.
     """
 
-    def __init__(self, broker: CommandOwner, link: FrameSocket, begin: BeginCommand) -> None:
+    def __init__(self, broker: CommandBroker, link: FrameSocket, begin: BeginCommand) -> None:
         """Make the command's connector."""
         self.token = begin.token
         self.used: set[KeptConnection] = set()

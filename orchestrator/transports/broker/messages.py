@@ -171,7 +171,7 @@ class QueryStatus(Struct, frozen=True, tag=True):
     """A request for the broker's status."""
 
 
-class KeptHost(Struct, frozen=True):
+class KeptConnectionStatus(Struct, frozen=True):
     """A kept connection in the status.
 
     ``shells`` are prepared ones, ``channels`` those in use. ``age``, ``idle`` and ``expires_in``
@@ -191,7 +191,7 @@ class BrokerStatus(Struct, frozen=True, tag=True):
     """The broker's status. ``rss`` is its resident memory in bytes, 0 if unknown."""
 
     pid: int
-    hosts: list[KeptHost]
+    hosts: list[KeptConnectionStatus]
     age: float
     rss: int
 

@@ -63,6 +63,10 @@ def test_warm_up_keeps_what_later_commands_use(project: WarmProject) -> None:
     assert not project.connections() & first  # nothing is kept unless it is wanted
     assert project.orch("-s", "real", "warm", "down", "-l", "127.0.0.1").out == "1 closed\n"
     assert kept_hosts(project) == ["127.0.0.2"]
+    shown = project.orch("-s", "real", "warm", "status", "-l", "127.0.0.1").out
+    assert shown == "no connection is kept\n"
+    wrong = project.orch("-s", "real", "warm", "upp")
+    assert (wrong.code, "the commands are: down, status, up" in wrong.err) == (2, True)
     assert project.orch("warm", "down").out == "1 closed\n"
     assert project.orch("warm", "down").out == "no connection was kept\n"
 
