@@ -171,7 +171,7 @@ VARIABLE_HINTS = {
     "ansible_user": "write {{ facts.user }}",
     "ansible_date_time": "write {{ run.started }}",
     "ansible_facts": "write {{ facts.NAME }}: os, arch, distro, release, …; see `orch doc facts`",
-    "ansible_check_mode": "omit it: each step decides what `--check` skips",
+    "ansible_check_mode": "write {{ run.check }}",
     "ansible_play_hosts": "write {{ roles.ROLE }}, or {{ hosts }}",
     "play_hosts": "write {{ roles.ROLE }}, or {{ hosts }}",
     "groups": "write {{ roles.ROLE }}",

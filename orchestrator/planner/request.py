@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.errors import DefinitionError, Diagnostic
 from orchestrator.inventory.precedence import VariableMerger
@@ -102,7 +103,7 @@ class ScopeFactory:
         self._facts = FactSources(load_own_facts(Path(request.root)) if request.root else {})
         self._shared_objects: dict[str, object] = {
             "stage": NamedView(request.stage.name, request.stage.desc),
-            "run": request.run,
+            "run": replace(request.run, check=request.check_mode),
             "roles": {name: list(role.hosts) for name, role in request.stage.roles.items()},
             "env": request.environ,
         }

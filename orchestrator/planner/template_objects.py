@@ -19,7 +19,7 @@ class RunView(NamedObject, frozen=True):
     """``run``, which is rendered as its ID.
 
     ``release`` is the UTC start as 14 digits, the same for all hosts; ``message`` is the text of
-    ``-m``, or ''.
+    ``-m``, or ''. ``check``: the run is a check.
     """
 
     id: str
@@ -27,6 +27,7 @@ class RunView(NamedObject, frozen=True):
     user: str
     release: str
     message: str = ""
+    check: bool = False
 
     def __str__(self) -> str:
         """Return the ID."""
@@ -207,6 +208,7 @@ OBJECT_FIELDS: Mapping[str, Mapping[str, str]] = {
         "user": "The local user",
         "release": "When the run started as 14 digits (UTC), the same for all hosts",
         "message": "The text of `-m`, or empty",
+        "check": "Whether this is a check (`--check`), which changes nothing",
     },
     "facts": {name: fact.help for name, fact in FACTS.items()},
     "result": RESULT_FIELDS,

@@ -282,3 +282,16 @@ def test_facts_are_gathered_when_they_are_named(one: OrchProject) -> None:
         """,
     )
     assert step_messages(done) == [("ok", "linux/true"), ("ok", "yes")]
+
+
+def test_a_condition_can_ask_whether_this_is_a_check(one: OrchProject) -> None:
+    task = dedent("""\
+        steps:
+        - run: touch ~/ran
+          when: not run.check
+        - run: echo {{ 'check' if run.check else 'run' }}
+          readonly: true
+    """)
+    assert step_messages(run_check(one, task)) == [("skipped", ""), ("ok", "check")]
+    done = one.orch("-s", "dev", "run", "t", "--json")
+    assert step_messages(done) == [("changed", ""), ("ok", "run")]

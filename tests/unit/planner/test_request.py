@@ -162,6 +162,14 @@ def test_templates_see_the_run_the_stage_the_roles_and_the_app(blog: PlanProject
     ]
 
 
+@pytest.mark.parametrize("check", [False, True])
+def test_templates_see_whether_the_run_is_a_check(blog: PlanProject, check: bool) -> None:
+    step = blog.step(
+        "- run: echo {{ run.check }} {{ 'dry' if run.check else 'real' }}", check_mode=check
+    )
+    assert step.display_text == ("echo true dry" if check else "echo false real")
+
+
 @pytest.mark.parametrize(
     ("template", "hint"),
     [
