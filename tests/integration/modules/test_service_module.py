@@ -152,4 +152,4 @@ def test_what_is_no_name_is_refused(machine: ShellMachine, name: str) -> None:
 
 def test_that_nothing_is_asked_for_is_told(machine: ShellMachine) -> None:
     outcome = machine.check_then_run(service_step(), "failed")
-    assert "neither state nor enabled" in outcome.stderr.text, result_message(outcome)
+    assert "give one of `state`, `enabled`" in outcome.stderr.text, result_message(outcome)
