@@ -18,7 +18,6 @@ MODULE_HINTS = {
         ("apt", "yum", "dnf", "dnf5", "apk", "pacman", "zypper"), "write `package: {name: …}`"
     ),
     **dict.fromkeys(("command", "raw"), "write `run: COMMAND`"),
-    "script": "write `run: |` with the script's text, or `upload` it and `run` it",
     "lineinfile": "write `line: {path: …, line: …}`",
     "replace": "write `line: {path: …, line: …, match: …}`, or `run: sed …`",
     "blockinfile": "write `text_block: {path: …, text: …}`",

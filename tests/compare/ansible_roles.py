@@ -290,6 +290,10 @@ class TaskChecker:
             return
         mapped = params[name]
         values = {}
+        if isinstance(mapped, dict) and "step" in mapped:
+            if mapped["step"] not in self.orch.step_keys:
+                yield f"param {module}.{name}"
+            return
         if isinstance(mapped, dict):
             values, mapped = mapped.get("values", {}), mapped.get("param")
         written = _plain(value)

@@ -106,6 +106,7 @@ def project(machine: ShellMachine) -> None:
     """Create the files of the project that the examples send."""
     root = machine.root.parent / f"{machine.root.name}-project" / "tasks"
     for name, text in {
+        "files/migrate.sh": "touch ~/migrated\n",
         "files/sudoers": "deploy ALL=(root) NOPASSWD: /usr/bin/true\n",
         "templates/nginx.conf": "http { server_name {{ host }}; }\n",
         "site/index.html": "<h1>it</h1>\n",
