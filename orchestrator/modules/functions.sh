@@ -511,6 +511,29 @@ overwrite_contents() {
   set_attributes "$path" "$1" "$2" "$3"
 }
 
+# Services of systemd. SCOPE is `system`, or `user` for the systemd of the current user.
+
+# has_systemd SCOPE: succeed if that systemd is running. `systemctl --user` finds it by a variable
+# that only a login through PAM sets.
+has_systemd() {
+  [ "$1" = user ] || { [ -d /run/systemd/system ]; return; }
+  has systemctl || return
+  export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}"
+  [ -d "$XDG_RUNTIME_DIR/systemd" ]
+}
+# needs_systemd SCOPE: like has_systemd, but fail with a message.
+needs_systemd() {
+  has_systemd "$1" && return
+  [ "$1" = user ] && has systemctl || lacks "running systemd"
+  f_needs_systemd_user=$(id -un)
+  echo "no systemd runs for $f_needs_systemd_user: as root, \`loginctl enable-linger $f_needs_systemd_user\` starts one" >&2
+  return 69
+}
+# systemctl_in SCOPE WORD…: run systemctl.
+systemctl_in() {
+  if [ "$1" = user ]; then shift; systemctl --user "$@"; else shift; systemctl "$@"; fi
+}
+
 # Editing of texts by line. Regular expressions of grep are POSIX extended ones, on bytes.
 
 # text_at PATH OWNER GROUP CREATE: resolve_file for a text file; report its attributes. Fail if it

@@ -100,3 +100,13 @@ def run_in_copy(machine: ShellMachine, script: str) -> str:
         check=True,
     )
     return done.stdout.decode("utf-8", "surrogateescape")
+
+
+def give_own_tmp(machine: ShellMachine) -> None:
+    """Mount a new /tmp in the private copy, which nobody watches; the machine's folders stay."""
+    shared = machine.root.parent
+    run_in_copy(
+        machine,
+        f"mkdir /run/shared; mount --bind '{shared}' /run/shared; mount -t tmpfs tmpfs /tmp\n"
+        f"mkdir -p '{shared}'; mount --bind /run/shared '{shared}'",
+    )

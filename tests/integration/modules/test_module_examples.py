@@ -18,7 +18,7 @@ from orchestrator.modules import MODULES_FOLDER
 from tests.integration.modules.test_git_module import run_git
 from tests.integration.modules.test_package_module import REPOSITORY
 from tests.support.machine import MachineRun, ShellMachine, result_message
-from tests.support.private_copy import run_in_copy, run_inside_copy
+from tests.support.private_copy import give_own_tmp, run_in_copy, run_inside_copy
 
 EXAMPLES = {
     file.stem: text
@@ -134,7 +134,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShellMachin
     trusted = certificate(folder / "key.pem")
     with run_inside_copy(ShellMachine("dash", folder / "root")) as machine:
         project(machine)
-        machine.environment["TMPDIR"] = "/run"  # which nobody watches
+        give_own_tmp(machine)
         machine.environment["GIT_CONFIG_GLOBAL"] = str(folder / "gitconfig")
         (folder / "gitconfig").write_text(
             f'[url "{folder}/"]\n  insteadOf = git@example.com:\n[safe]\n  directory = *\n'

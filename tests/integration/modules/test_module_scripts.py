@@ -32,6 +32,7 @@ BY_TYPE: Mapping[str, Sequence[Any]] = {
     "bool": [True, False],
     "list": [[], ["x", ODD]],
     "dict": [{}, {"X-Y": ODD}],
+    "name": ["x", ODD],
     "path": ["/p/x", f"~/{ODD}"],
     "mode": ["0644"],
     "file_mode": ["0644", "u=rwX,go=rX"],

@@ -249,6 +249,8 @@ def account_steps(c: ParamCanaries) -> StepList:
                             "key": f"ssh-ed25519 AAAA{c('authorized_key', 'key')} ann"}},
         {"package": {"name": "orch-test-a"}},
         {"service": {"name": "orchtest", "state": "started", "enabled": True}},
+        {"systemd_unit": {"name": "c4n.service",
+                          "content": f"[Service]\nExecStart=/bin/true {c('systemd_unit', 'content')}\n"}},
     ]  # fmt: skip
 
 
