@@ -151,6 +151,12 @@ class OrchTables:
         return {name: param or {} for name, param in (written.get("params") or {}).items()}
 
     @cache  # noqa: B019 - there is one for a process
+    def is_readonly(self, module: str) -> bool:
+        """Return True if a module that comes with orch changes nothing."""
+        path = MODULES_FOLDER / f"{module}.yml"
+        return path.exists() and "fix" not in yaml.safe_load(path.read_text())
+
+    @cache  # noqa: B019 - there is one for a process
     def has_expression(self, expression: str) -> bool:
         """Return True if all filters, functions, facts and objects of an expression exist."""
         tree = jinja2.Environment().parse(f"{{{{ {expression.replace('…', 'x')} }}}}")
@@ -205,7 +211,7 @@ class TaskChecker:
             yield from self._module_reasons(module, arguments)
         entry = self._entry(module or "", arguments) if module else None
         for key, value in task_keys.items():
-            yield from self._keyword_reasons(str(key), value, is_run=bool(entry and "run" in entry))
+            yield from self._keyword_reasons(str(key), value, entry or {})
         for is_condition, text in _texts(task):
             yield from self._expression_reasons(text, is_condition=is_condition)
 
@@ -284,6 +290,11 @@ class TaskChecker:
             if values is not None and value not in values:
                 yield f"value of {module}: {value}"
             return
+        if params.get(name) == {"keywords": True}:
+            for key in value if isinstance(value, dict) else (name,):
+                if self.names["keywords"].get(key) not in self.orch.step_keys:
+                    yield f"param {module}.{name}.{key}"
+            return
         if name not in params:
             if not entry.get("any"):
                 yield f"param {module}.{name}"
@@ -315,9 +326,9 @@ class TaskChecker:
         if choices and not _IS_TEMPLATE.search(str(word)) and word not in choices:
             yield f"value of {module}.{name}: {word}"
 
-    def _keyword_reasons(self, key: str, value: Any, *, is_run: bool) -> Iterator[str]:
+    def _keyword_reasons(self, key: str, value: Any, entry: Mapping[str, Any]) -> Iterator[str]:
         if key.startswith("with_"):
-            name = key.removeprefix("with_")
+            name = key.rpartition(".")[2].removeprefix("with_")
             if name not in self.lookups:
                 yield f"keyword {key}"
             return
@@ -331,10 +342,17 @@ class TaskChecker:
                 yield "keyword connection"
             return
         mapped = self.names["keywords"].get(key)
-        if mapped == "readonly" and not is_run:
-            yield f"keyword {key} of a module"
+        if mapped == "readonly" and "run" not in entry:
+            if _plain(value) is not False or not self._changes_nothing(entry):
+                yield f"keyword {key} of a module"
         elif mapped not in self.orch.step_keys | self.orch.handler_keys:
             yield f"keyword {key}"
+
+    def _changes_nothing(self, entry: Mapping[str, Any]) -> bool:
+        """Return True if the counterpart runs in a check as well."""
+        if "module" in entry:
+            return self.orch.is_readonly(entry["module"])
+        return "fact" in entry or entry.get("action") in ("set", "assert", "fail")
 
     def _expression_reasons(self, text: str, *, is_condition: bool) -> Iterator[str]:
         source = f"{{{{ {text} }}}}" if is_condition and "{{" not in text else text
@@ -349,6 +367,7 @@ class TaskChecker:
                 yield f"filter {short}"
         for test in tree.find_all(nodes.Test):
             short = test.name.rpartition(".")[2]
+            short = self.names["tests"].get(short, short)
             if short not in self.orch.tests:
                 yield f"test {short}"
         yield from self._call_reasons(tree)

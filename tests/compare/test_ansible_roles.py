@@ -25,11 +25,16 @@ COUNTS = """\
 - {package_facts: }
 - {include_role: {name: web}}
 - {local_action: command ls}
+- {raw: pkg_add x, check_mode: no}
+- {script: files/x.sh --all, args: {chdir: /srv, creates: /x, executable: python3}}
+- {include_tasks: {file: x.yml, apply: {become: yes, tags: [a]}}, when: x is success}
+- {package_facts: , check_mode: no}
 """
 
 DOES_NOT = {
     "{stat: {path: /x}}": "module stat",
-    "{raw: ls}": "module raw",
+    "{include_tasks: {file: x.yml, apply: {async: 1}}}": "param include_tasks.apply.async",
+    "{script: x.sh, args: {decrypt: no}}": "param script.decrypt",
     "{apt: {name: x, force: yes}}": "param apt.force",
     "{apt: {name: x, state: build-dep}}": "value of apt.state: build-dep",
     "{file: {path: /x, state: hard}}": "value of file.state",
