@@ -5,8 +5,8 @@ Ranges use the syntax of clush node sets: ``web[01-03,07].example.net``.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from orchestrator.model.lazy_regex import lazy_regex
@@ -21,6 +21,7 @@ _MAX_FOLDED_CHARS = 40  # maximum length of folded names inside a message
 _MAX_HINT_CHARS = 400  # maximum length of all names in a command
 _OPENSSH_COMMAND = lazy_regex(r"\b(ssh(?:-keyscan|-keygen|-copy-id)?|scp)\b[^`;|>&]*\Z")
 _DIGITS = lazy_regex(r"[0-9]{1,15}")
+_JOINING = (".", "-", "_")
 _NameFrame: TypeAlias = tuple[str, str]
 
 
@@ -82,15 +83,41 @@ def fold_hints(hints: Iterable[tuple[str, str]]) -> str:
 def _split_at_names(text: str, host: str) -> list[str]:
     """Split a message at the host's name and at addresses, which get the odd indexes."""
     names = {host, *_ENDPOINT_ADDRESS.findall(text), *_IP_ADDRESS.findall(text)} - {""}
-    either = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return re.split(rf"(?<![\w.-])({either})(?![\w-])", text)
+    pieces, start = [], 0
+    while found := min(_places(text, names, start), default=None):
+        place, length = found[0], -found[1]
+        pieces += [text[start:place], text[place : place + length]]
+        start = place + length
+    return [*pieces, text[start:]]
+
+
+def _places(text: str, names: Iterable[str], start: int) -> Iterator[tuple[int, int]]:
+    """Yield where each name stands next as a word of its own, and its length, negative.
+
+    A pattern for each host's names would take longer to compile than this does.
+    """
+    for name in names:
+        place = text.find(name, start)
+        while place >= 0 and not _is_apart(text, place, place + len(name)):
+            place = text.find(name, place + 1)
+        if place >= 0:
+            yield place, -len(name)
+
+
+def _is_apart(text: str, start: int, end: int) -> bool:
+    before, after = text[start - 1 : start] if start else "", text[end : end + 1]
+    return not (before.isalnum() or after.isalnum() or before in _JOINING or after in ("-", "_"))
 
 
 def _fold_or_placeholder(names: Sequence[str]) -> str:
     if len(set(names)) == 1:
         return names[0]
-    folded = fold_hostnames(names)
+    folded = _fold_all(tuple(names))
     return folded if len(folded) <= _MAX_FOLDED_CHARS else "<host>"
+
+
+# The messages of a run name the same hosts again and again.
+_fold_all = functools.lru_cache(maxsize=64)(fold_hostnames)
 
 
 def _choose_frames(names: Sequence[str]) -> dict[str, _NameFrame]:
