@@ -71,6 +71,12 @@ _SBIN_PATH = (
     "case :$PATH: in *:/usr/sbin:*);;"
     "*)PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/sbin:/sbin;export PATH;;esac;"
 )
+_LEAD_GROUP = (
+    "{ read -r o_x o_x o_x o_x o_leader o_x </proc/$$/stat;} 2>/dev/null;"
+    'case $o_leader in "$$"|"");;*)if command -v setsid >/dev/null;then exec setsid %s;fi;;esac;'
+)
+"""Makes the shell lead a process group, the fifth field of proc_pid_stat(5): sudo without
+``use_pty`` leaves it in its own. ``setsid`` would start another process if it led one already."""
 _ENVIRONMENT_FIXES = {
     # util-linux's su keeps USER and LOGNAME if the user is root
     "su": "USER=$0 LOGNAME=$0;export USER LOGNAME;",
@@ -106,7 +112,8 @@ class BecomeCommand(Struct, frozen=True):
     ``method`` is sudo, su or doas; ``shell`` is the shell's command line in sh syntax. The shell
     prints ``token`` when it has started. ``may_prompt``: the tool may ask for a password, and
     prints ``prompt_marker`` before it asks. ``on_terminal``: all runs on a terminal, which no
-    longer echoes or changes a byte when the tool starts.
+    longer echoes or changes a byte when the tool starts. ``leads_group``: the shell leads a process
+    group if the host has ``setsid``, so that steps need none of their own (``encoder.py``).
 
     Raises ConnectError (phase become) if the user name or the method is invalid.
     """
@@ -116,6 +123,7 @@ class BecomeCommand(Struct, frozen=True):
     shell: str = "sh"
     may_prompt: bool = False
     on_terminal: bool = False
+    leads_group: bool = False
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     prompt_marker: str = field(default_factory=lambda: secrets.token_hex(16))
 
@@ -144,7 +152,8 @@ class BecomeCommand(Struct, frozen=True):
             + _ENVIRONMENT_FIXES.get(self.method, "")
             + (_SBIN_PATH if self.user == "root" else "")
         )
-        text += f"echo {self.token};exec {self.shell}"
+        text += f"echo {self.token};{_LEAD_GROUP % self.shell if self.leads_group else ''}"
+        text += f"exec {self.shell}"
         if self.on_terminal:
             scripts = _PROMPTING_TERMINAL_SCRIPTS if self.may_prompt else _TERMINAL_SCRIPTS
         else:
@@ -563,7 +572,13 @@ class BecomeShells(Struct, frozen=True):
         A shell that was prepared there is the user's already. Raises ConnectError. A password that
         the host refused is not sent to it again.
         """
-        become = BecomeCommand(self.method, user, self.shell, may_prompt=self._can_prompt(user))
+        become = BecomeCommand(
+            self.method,
+            user,
+            self.shell,
+            may_prompt=self._can_prompt(user),
+            leads_group=True,
+        )
         self._raise_if_refused(user)
         channel = start_command(become)
         if channel.prepared_shell() is not None:

@@ -45,7 +45,9 @@ class SpareShell:
         call_soon: CallSoon,
         on_settled: Callable[[SpareShell], None],
     ) -> None:
-        command = BecomeCommand(become.method, become.user, become.shell) if become else None
+        command = None
+        if become:
+            command = BecomeCommand(become.method, become.user, become.shell, leads_group=True)
         channel = kept.client.request_shell(command.command_line if command else "")
         assert isinstance(channel, RelayChannel)
         self.channel, self.kept, self.become = channel, kept, become

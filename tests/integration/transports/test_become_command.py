@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, SourcePosition
 from orchestrator.model.command import StepCommand
@@ -184,6 +185,22 @@ def test_su_to_root_names_root_to_the_steps() -> None:
     output = talk_to_shell(channel, b"echo $HOME $USER $LOGNAME").stdout.decode().split()
     assert output == [pwd.getpwnam("root").pw_dir, "root", "root"]
     channel.close()
+
+
+@pytest.mark.parametrize("method", ["sudo", "su"])
+def test_the_shell_of_a_session_leads_a_process_group(
+    sshd: SshdServer, connector: TransportRegistry, method: str
+) -> None:
+    """Steps that leave nothing behind then need neither a group nor a shell of their own."""
+    connect = replace(sshd.connect_options(), become_method=method)
+    connection = connector.connect(sshd.inventory_host(connect=connect))
+    talk = talk_to_shell(connection.open(OTHER), b"echo $$; cat /proc/$$/stat")
+    pid, stat = talk.stdout.decode().splitlines()
+    assert stat.split()[4] == pid
+
+
+def test_the_shell_of_a_command_keeps_the_group_of_its_terminal() -> None:
+    assert "setsid" not in BecomeCommand("sudo", OTHER, on_terminal=True).command_line
 
 
 def test_login_s_noise_is_told_and_the_token_is_not() -> None:
