@@ -162,6 +162,13 @@ def _module_section(file: Path) -> Iterator[str]:
         choices = (each if isinstance(each, list) else [each] for each in fields["requires"])
         named = ", ".join(" or ".join(f"`{name}`" for name in choice) for choice in choices)
         yield f"Needs on the host: {named}.\n"
+    if fields.get("returns"):
+        yield "| field of its result | type | |"
+        yield "| --- | --- | --- |"
+        for name, spec in fields["returns"].items():
+            help_text = " ".join(str(spec.get("help", "")).split())
+            yield f"| `{name}` | {spec.get('type', 'str')} | {help_text} |"
+        yield ""
     if "want" in fields:
         yield f"Compared: {', '.join(f'`{key}`' for key in fields['want'])}.\n"
     yield f"```yaml\n{str(fields.get('example', '')).rstrip()}\n```"

@@ -24,8 +24,7 @@ from orchestrator.inventory import inventory_keys
 from orchestrator.inventory.stages import INVENTORIES
 from orchestrator.journal import STATE_FOLDER
 from orchestrator.playbook import keywords
-from orchestrator.playbook.model import ELEMENT_TYPES, PARAM_TYPES, TaskParam
-from orchestrator.playbook.own_facts import FIELD_TYPES
+from orchestrator.playbook.model import ELEMENT_TYPES, FIELD_TYPES, PARAM_TYPES, TaskParam
 from orchestrator.playbook.step_parser import FieldMap
 from orchestrator.playbook.task_index import (
     FACTS_FOLDER,

@@ -166,7 +166,12 @@ def _task_doc_lines(root: Path, name: str) -> Iterator[str]:
 
 
 def _module_lines(module: ModuleSpec) -> Iterator[str]:
-    """Yield the states that a module compares, and whether it changes anything."""
+    """Yield what a module compares and returns, and whether it changes anything."""
+    if module.returns:
+        yield "fields of its result:"
+        for param in module.returns.values():
+            yield from _param_lines(param)
+        yield ""
     if module.want:
         yield "desired state:"
         for key, value in module.want.items():

@@ -13,6 +13,7 @@ from orchestrator.executor.host_state import (
     HostTaskState,
     can_cause,
     find_cause,
+    makes_what_is_needed,
 )
 from orchestrator.model.command import StepCommand
 from orchestrator.model.condition import (
@@ -46,12 +47,12 @@ class CheckModeFilter:
         self._queued: list[tuple[int, CheckSkippedStep, Condition]] = []
         self._open_steps: set[int] = set()
 
-    def must_flush(self, command: StepCommand) -> bool:
+    def must_flush(self, step: PlannedStep, command: StepCommand) -> bool:
         """Return True if the queued steps must be run before this one can be sent.
 
-        That is the case if its conditions refer to a queued step whose result may be unknown, or if
-        ``_MAX_QUEUED`` queued steps may be the cause of a failure: each command is sent with a
-        condition over these.
+        That is the case if its conditions refer to a queued step whose result may be unknown, if it
+        observes what a queued step may change, or if ``_MAX_QUEUED`` queued steps may be the cause
+        of a failure: each command is sent with a condition over these.
         """
         if command.effects is None:
             return False
@@ -59,6 +60,12 @@ class CheckModeFilter:
             self._queued = [each for each in self._queued if not self._has_ended(each[0])]
             if len(self._queued) >= _MAX_QUEUED:
                 return True
+        if command.effects.observes and any(
+            not self._has_ended(number)
+            and makes_what_is_needed(each, command.effects, self._target_host(step))
+            for number, each, _ in self._queued
+        ):
+            return True
         asked_steps = set(self._steps_asked_about(command))
         waiting = {number for number in asked_steps if not self._has_ended(number)}
         return bool(waiting & self._open_steps) or bool(
@@ -75,6 +82,11 @@ class CheckModeFilter:
                 message = f"it depends on '{unknown[number]}', whose result is not known"
                 return StepResult(Status.UNKNOWN, reason=message)
         target_host = self._target_host(step)
+        if command.effects.observes:
+            for skipped_step in reversed(self._state.host_state.skipped_by_check):
+                if makes_what_is_needed(skipped_step, command.effects, target_host):
+                    message = skipped_step.failure_reason(command.effects, target_host)
+                    return StepResult(Status.UNKNOWN, reason=message)
         unknown_if: Condition = ConstantCondition(True)
         if (
             find_cause(self._state.host_state.skipped_by_check, command.effects, target_host)

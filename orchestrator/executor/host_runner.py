@@ -39,7 +39,7 @@ from orchestrator.executor.step_recorder import StepRecorder
 from orchestrator.executor.transfer_meter import TransferMeter
 from orchestrator.executor.tree_download import TreeDownload
 from orchestrator.model.command import UNKNOWN_STATE, DownloadSpec, StepCommand, UploadPayload
-from orchestrator.model.registered_result import NotRunInCheckMode, registered_result
+from orchestrator.model.registered_result import NotRunInCheckMode
 from orchestrator.model.step_result import Status, StepResult
 from orchestrator.planner.fact_parser import facts_error
 from orchestrator.planner.fact_sources import FACTS_RESULT, FactsPending
@@ -50,6 +50,7 @@ from orchestrator.planner.plan import (
     RetryPlan,
     StepProgram,
 )
+from orchestrator.planner.returned_values import registered_step_result
 from orchestrator.planner.step_conditions import CHANGED_STEPS, NO_MORE_RESULTS
 from orchestrator.remote_shell import SessionLostError, ShellNotReadyError, ShellSession
 from orchestrator.remote_shell.channel_protocol import Channel
@@ -230,7 +231,7 @@ class HostTaskRunner:
         if not isinstance(action, StepProgram):
             self._end_replay()
         if isinstance(action, StepCommand):
-            if self.check_filter.must_flush(action):
+            if self.check_filter.must_flush(step, action):
                 failed = self._run_pipeline()
                 if failed is not None or self._is_stopped():
                     return failed
@@ -719,7 +720,7 @@ def evaluate_retry(
     failure becomes UNKNOWN if later attempts could succeed; ``cause`` describes the step, skipped
     by check mode, that the failure may depend on.
     """
-    result = registered_result(outcome, failed=outcome.status.is_failure, name=step.name)
+    result = registered_step_result(step, outcome, failed=outcome.status.is_failure)
     try:
         if retry.is_done(results, result):
             return outcome, False

@@ -31,7 +31,7 @@ from orchestrator.model.event import (
     TransferProgress,
     Warned,
 )
-from orchestrator.model.registered_result import RegisteredResult, UnknownResult, registered_result
+from orchestrator.model.registered_result import RegisteredResult, UnknownResult
 from orchestrator.model.step_result import CapturedOutput, StateChange, Status, StepResult
 from orchestrator.model.text_encoding import decode_bytes, encode_text, repr_text
 from orchestrator.planner.plan import (
@@ -41,6 +41,7 @@ from orchestrator.planner.plan import (
     ResultGroup,
     StepProgram,
 )
+from orchestrator.planner.returned_values import registered_step_result
 from orchestrator.remote_shell import CommandResult, EndReason, ShellSession
 from orchestrator.remote_shell.decoder import ProtocolError, parse_number
 from orchestrator.remote_shell.folder_script import REPORT_KINDS, FolderReports
@@ -297,6 +298,7 @@ class StepRecorder:
                 number=self.state.number,
                 register=self._name_of_result(step),
                 has_secret=has_secret,
+                has_values=bool(step.returns),
             )
         )
 
@@ -304,7 +306,9 @@ class StepRecorder:
         """Return the result without what it shows of a secret; what is registered is masked."""
         name = self._name_of_result(step)
         if name and step.hide_result is not None:
-            for text in (outcome.stdout.text, outcome.stderr.text):
+            returned = self.state.results[step.number].values.values()
+            texts = [value for value in returned if isinstance(value, str)]
+            for text in (outcome.stdout.text, outcome.stderr.text, *texts):
                 step.hide_result(name, text)
         label = f"‹{name or 'secret'}›".encode()
         reason = outcome.reason
@@ -415,7 +419,7 @@ class StepRecorder:
     ) -> None:
         failed = outcome.status.is_failure and not outcome.ignored
         (self.state.failed_steps if failed else self.state.finished_steps).add(step.number)
-        result = registered_result(outcome, failed=outcome.status.is_failure, name=step.name)
+        result = registered_step_result(step, outcome, failed=outcome.status.is_failure)
         if outcome.reason in (LOST_BEFORE, UNREPORTED) and outcome.status is Status.CHANGED:
             missing_output = LOST_RESULT
         if missing_output:
@@ -473,7 +477,8 @@ class StepRecorder:
 
     def _announce_step(self, step: PlannedStep) -> None:
         self._running_step, self._started_at = step, time.monotonic()
-        self._output_buffers = {"stdout": OutputBuffer(), "stderr": OutputBuffer()}
+        head = MAX_VALUES_BYTES if step.returns else MAX_HEAD_BYTES
+        self._output_buffers = {"stdout": OutputBuffer(head), "stderr": OutputBuffer()}
         self._module_result = ModuleResultParser()
         self._folder_reports = FolderReports()
         if self._announced_step is step:  # another attempt
@@ -564,7 +569,8 @@ class StepRecorder:
             return outcome
         try:
             override = step.evaluate_result(
-                self.state.host_state.results, registered_result(outcome, failed=ending.failed)
+                self.state.host_state.results,
+                registered_step_result(step, outcome, failed=ending.failed),
             )
         except OrchError as error:
             return replace(outcome, status=Status.FAILED, reason=error.diagnostics[0].message)
@@ -593,7 +599,8 @@ def combine_results(group: ResultGroup, results: dict[int, RegisteredResult]) ->
 def _combine(results: Sequence[RegisteredResult]) -> RegisteredResult:
     completed = [result for result in results if not result.skipped]
     if not completed:
-        return RegisteredResult(str(Status.SKIPPED), skipped=True)
+        values = dict.fromkeys(name for result in results for name in result.values)
+        return RegisteredResult(str(Status.SKIPPED), skipped=True, values=values)
     failed, changed = any(r.failed for r in completed), any(r.changed for r in completed)
     status = Status.FAILED if failed else Status.CHANGED if changed else Status.OK
     skipped_step = next((r.skipped_by_check for r in completed if r.skipped_by_check), "")
@@ -783,15 +790,18 @@ def _mark_missing_newlines(lines: Iterable[str]) -> Iterable[str]:
 
 MAX_HEAD_BYTES = MAX_TAIL_BYTES = 64 * 1024
 """Bytes kept of the beginning and of the end of each output stream of a step."""
+MAX_VALUES_BYTES = 4 << 20
+"""Bytes kept of the beginning of the output of a module that returns values."""
 
 
 class OutputBuffer:
     """Keeps the head and the tail of one output stream of a step."""
 
-    __slots__ = ("_head", "_size", "_tail")
+    __slots__ = ("_head", "_max_head", "_size", "_tail")
 
-    def __init__(self) -> None:
-        """Create an empty buffer."""
+    def __init__(self, max_head: int = MAX_HEAD_BYTES) -> None:
+        """Create an empty buffer that keeps ``max_head`` bytes of the beginning."""
+        self._max_head = max_head
         self._head = bytearray()
         self._tail = bytearray()
         self._size = 0
@@ -799,7 +809,7 @@ class OutputBuffer:
     def add(self, data: bytes) -> None:
         """Append the next bytes."""
         self._size += len(data)
-        room = MAX_HEAD_BYTES - len(self._head)
+        room = self._max_head - len(self._head)
         if room > 0:
             self._head += data[:room]
             data = data[room:]

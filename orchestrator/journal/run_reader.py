@@ -295,6 +295,7 @@ def _decode_event(data: dict[str, Any]) -> RunEvent | None:
                 loop=msgspec.convert(data.get("loop", 0), int),
                 register=data.get("register", ""),
                 has_secret=bool(data.get("has_secret")),
+                has_values=bool(data.get("has_values")),
             )
         case "steps_sent":
             session = {name: data[name] for name in ("target", "user", "session")}

@@ -254,10 +254,13 @@ RESULT_FIELD_HINTS = {
     "stderr_lines": "write NAME.stderr.splitlines()",
     "results": "write NAME.items",
     "msg": "write NAME.stderr",
-    "stat": "write NAME.exit_status, of a `run: test -e PATH`",
+    "stat": "register the result of the module `stat`, and write NAME.exists",
     "content": "write NAME.stdout",
     "success": "write NAME.succeeded",
 }
+
+RETURNED_HINTS = {"stat": "write NAME.exists, NAME.mode and so on, without `.stat`"}
+"""The same for results of modules that return values."""
 
 FACTS_VARIABLE = "ansible_facts"
 

@@ -189,7 +189,8 @@ class StepFinished(Struct, frozen=True):
     ``loop`` is the number of the first step of the loop of which the step is an item, if the items
     are known before the run; else 0.
     ``register`` is the name under which later steps see its result, or ''. ``has_secret``: the
-    output had a secret, which is masked.
+    output had a secret, which is masked. ``has_values``: the output are values that a module
+    returned.
     """
 
     time: float
@@ -203,6 +204,7 @@ class StepFinished(Struct, frozen=True):
     number: int = 0
     register: str = ""
     has_secret: bool = False
+    has_values: bool = False
 
 
 class HostFinished(Struct, frozen=True):

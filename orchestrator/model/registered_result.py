@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from orchestrator.errors import Diagnostic, OrchError
 from orchestrator.model.step_result import CapturedOutput, Status, StepResult
@@ -55,7 +56,8 @@ class RegisteredResult(Struct, frozen=True):
     ``failed`` stays true if the failure was ignored. The result of a loop has ``items``, a result
     for each ``item``. ``skipped_by_check`` is the step's name if check mode did not run it: it
     counts as successful, and reading its output raises NotRunInCheckMode. ``missing_output`` says
-    why a resumed run does not know the output, which then cannot be read.
+    why a resumed run does not know the output, which then cannot be read. ``values`` are those that
+    a module returned, which are attributes as well; ``values_error`` says why they are not known.
     """
 
     status: str
@@ -69,6 +71,17 @@ class RegisteredResult(Struct, frozen=True):
     items: tuple[RegisteredResult, ...] = ()
     skipped_by_check: str = ""
     missing_output: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    values_error: str = ""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a value that a module returned. Raises OrchError if it is not known."""
+        if name.startswith("_") or name not in self.values:
+            raise AttributeError(name)
+        self._check_output(f"'{name}'")
+        if self.values_error:
+            raise OrchError(Diagnostic(self.values_error))
+        return self.values[name]
 
     def __str__(self) -> str:
         """Raise TypeError, because rendering a whole result is a mistake."""
@@ -92,18 +105,29 @@ class RegisteredResult(Struct, frozen=True):
         return self._output_text(self.stderr_output, "stderr")
 
     def _output_text(self, captured: CapturedOutput, stream: str) -> str:
+        self._check_output(stream)
+        return _complete_text(captured, stream)
+
+    def _check_output(self, part: str) -> None:
+        """Raise OrchError if the output, of which a template uses a part, is not known."""
         if self.skipped_by_check:
             raise NotRunInCheckMode(self.skipped_by_check)
         if self.missing_output:
-            message = f"a template uses {stream} of a step whose output is not known any more"
+            message = f"a template uses {part} of a step whose output is not known any more"
             raise OrchError(Diagnostic(f"{message}: {self.missing_output}", None, _MISSING_HINT))
-        return _complete_text(captured, stream)
 
 
 _CHANGED_STATUSES = frozenset({Status.CHANGED, Status.WOULD_CHANGE, Status.WOULD_RUN})
 
 
-def registered_result(outcome: StepResult, *, failed: bool, name: str = "") -> RegisteredResult:
+def registered_result(
+    outcome: StepResult,
+    *,
+    failed: bool,
+    name: str = "",
+    values: Mapping[str, Any] | None = None,
+    values_error: str = "",
+) -> RegisteredResult:
     """Return the registered result of a step; ``name`` is the step's name."""
     withheld = outcome.status in (Status.WOULD_CHANGE, Status.WOULD_RUN)
     return RegisteredResult(
@@ -115,6 +139,8 @@ def registered_result(outcome: StepResult, *, failed: bool, name: str = "") -> R
         failed=failed,
         skipped=outcome.status is Status.SKIPPED,
         skipped_by_check=(name or "a step") if withheld else "",
+        values=values or {},
+        values_error=values_error,
     )
 
 

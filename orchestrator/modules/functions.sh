@@ -273,6 +273,63 @@ set_attributes() {
   chmod -- "0$f_applied" "$1"
 }
 
+# returned KEY VALUE: print a value of the module's result (`returns`), without newlines.
+returned() { o_line "$2"; printf '%s\n' "$1=$o_text"; }
+
+# json_text TEXT: write a text as in JSON.
+# Sets f_json.
+json_text() {
+  f_json_text_rest=$1 f_json=
+  while :; do
+    case $f_json_text_rest in
+    *[\\\"$o_nl]*)
+      f_json_text_head=${f_json_text_rest%%[\\\"$o_nl]*}
+      f_json_text_rest=${f_json_text_rest#"$f_json_text_head"}
+      f_json=$f_json$f_json_text_head
+      case $f_json_text_rest in
+      \\*) f_json="$f_json\\\\";;
+      \"*) f_json="$f_json\\\"";;
+      *) f_json="$f_json\\n";;
+      esac
+      f_json_text_rest=${f_json_text_rest#?};;
+    *) f_json="\"$f_json$f_json_text_rest\""; return;;
+    esac
+  done
+}
+# file_sum ALGORITHM FILE: print its checksum: md5, sha1, sha224, sha256, sha384 or sha512.
+file_sum() {
+  if has "$1sum"; then f_file_sum_text=$("$1sum" <"$2")
+  elif [ "$1" = md5 ] && has md5; then f_file_sum_text=$(md5 -q <"$2")
+  elif [ "$1" != md5 ] && has shasum; then f_file_sum_text=$(shasum -a "${1#sha}" <"$2")
+  elif has openssl; then f_file_sum_text=$(openssl dgst "-$1" -r <"$2")
+  else lacks "$1sum or openssl"
+  fi || return
+  echo "${f_file_sum_text%% *}"
+}
+# file_times PATH: determine times in seconds, inode and number of hard links; empty if the host
+# cannot tell. Links are not followed.
+# Sets f_atime f_mtime f_ctime f_inode f_links.
+file_times() {
+  f_file_times_all=$(stat -c '%X %Y %Z %i %h' -- "$1" 2>/dev/null || stat -f '%a %m %c %i %l' -- "$1" 2>/dev/null) ||
+    f_file_times_all=
+  f_field "$f_file_times_all "; f_atime=$f_word
+  f_field "$f_left"; f_mtime=$f_word
+  f_field "$f_left"; f_ctime=$f_word
+  f_field "$f_left"; f_inode=$f_word
+  f_field "$f_left"; f_links=$f_word
+}
+# special PATH: determine the type like kind, with the kinds of special files.
+# Sets f_type.
+special() {
+  kind "$1"
+  [ $f_type = other ] || return 0
+  if [ -p "$1" ]; then f_type=fifo
+  elif [ -S "$1" ]; then f_type=socket
+  elif [ -b "$1" ]; then f_type=block_device
+  elif [ -c "$1" ]; then f_type=character_device
+  fi
+}
+
 # digest FILE: print its SHA-256.
 digest() {
   if has sha256sum; then f_digest_sum=$(sha256sum <"$1")

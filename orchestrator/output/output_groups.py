@@ -63,8 +63,12 @@ class OutputGroups:
         self._steps: dict[StepKey, _StepOutputs] = {}
 
     def add(self, event: StepFinished) -> None:
-        """Store the output of a step, if any; in check mode also its planned changes."""
-        stdout, out_sum = self._shown(event.outcome.stdout)
+        """Store the output of a step, if any; in check mode also its planned changes.
+
+        Values that later steps use are shown only if asked for (``verbose``).
+        """
+        is_data = event.has_values and event.register and not self._options.verbose
+        stdout, out_sum = self._shown(CapturedOutput() if is_data else event.outcome.stdout)
         if event.outcome.status in _CHECK_STATUSES:
             self._titled = True
             stdout = (*_check_lines(event.outcome), *stdout)

@@ -7,13 +7,13 @@ host's text: whatever it is, the values have the types of ``FACTS`` and a bounde
 from __future__ import annotations
 
 import ipaddress
-import json
 from collections.abc import Callable, Iterable, Mapping
 
 from orchestrator.errors import OrchError
 from orchestrator.model.facts import FACT_GROUPS, FACTS, FactType
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.sanitize import to_one_line
+from orchestrator.planner.host_json import MAX_DIGITS, parse_host_json
 from orchestrator.playbook.own_facts import OwnFact
 from orchestrator.playbook.param_types import convert_param
 
@@ -21,9 +21,6 @@ MAX_REPORT_BYTES = 4 << 20
 """The most that a host may report at once."""
 _MAX_ENTRIES = 20_000
 _MAX_TEXT_CHARS = 16_384
-_MAX_DIGITS = 18
-_MAX_JSON_DEPTH = 20
-_MAX_JSON_VALUES = 20_000
 _ESCAPE = lazy_regex(r"\\([\\tn])")
 _ESCAPED = {"\\": "\\", "t": "\t", "n": "\n"}
 
@@ -90,7 +87,7 @@ def parse_integer(name: str, text: str) -> int:
     """
     if not (text.isascii() and text.isdigit()):
         return 0
-    if len(text) > _MAX_DIGITS:
+    if len(text) > MAX_DIGITS:
         raise facts_error(f"{name} is a number of {len(text)} digits")
     return int(text)
 
@@ -188,33 +185,9 @@ def _local(report: Report) -> dict[str, object]:
 def parse_json(text: str, what: str) -> object:
     """Return the value of a host's JSON. Raises OrchError if it is not JSON, or too large."""
     try:
-        value: object = json.loads(text, parse_constant=_refuse_constant, parse_int=_bounded_int)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise facts_error(f"{what} is not JSON: {reason}") from None
-    level, count = [value], 0
-    for _ in range(_MAX_JSON_DEPTH):
-        count += len(level)
-        level = [inner for each in level for inner in _children(each)]
-        if not level:
-            break
-    if level or count > _MAX_JSON_VALUES:
-        raise facts_error(f"{what} is too large, or nested too deeply")
-    return value
-
-
-def _children(value: object) -> Iterable[object]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-
-
-def _refuse_constant(text: str) -> object:
-    raise ValueError(f"{text} is not a number of JSON")
-
-
-def _bounded_int(text: str) -> int:
-    if len(text) > _MAX_DIGITS + 1:
-        raise ValueError("a number has too many digits")
-    return int(text)
+        return parse_host_json(text, what)
+    except ValueError as error:
+        raise facts_error(str(error)) from None
 
 
 def parse_own_fact(fact: OwnFact, text: str) -> dict[str, object]:

@@ -34,7 +34,7 @@ from orchestrator.planner.task_expander import (
     evaluate_loop_items,
 )
 from orchestrator.planner.task_scope import TaskScope, any_from_host
-from orchestrator.playbook.model import ControlStep, ModuleSpec, Step, Task
+from orchestrator.playbook.model import ControlStep, ModuleSpec, Step, Task, TaskCall
 from orchestrator.yamlio.local_files import display_path
 
 SKIPPED_RESULT = RegisteredResult("skipped", skipped=True)
@@ -56,6 +56,7 @@ class HostPlanState(Struct):
     - ``settled_results``: results that are already known at planning time.
     - ``newly_registered``: the names registered since the scheduler last cleared it.
     - ``set_names``: names assigned by `set`, whose values may have any type.
+    - ``returned_fields``: the values that modules return, by the registered names.
     - ``controller_names``: settled names whose values do not depend on the output of any host.
     - ``untainted_names``: pending names whose values will not depend on the output of any host,
       according to the names in their templates.
@@ -72,6 +73,7 @@ class HostPlanState(Struct):
     settled_results: dict[str, object] = field(default_factory=dict)
     newly_registered: set[str] = field(default_factory=set)
     set_names: frozenset[str] = frozenset()
+    returned_fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     controller_names: frozenset[str] = frozenset()
     untainted_names: frozenset[str] = frozenset()
     unique_values: dict[tuple[str, str, str], UniqueValue] = field(default_factory=dict)
@@ -87,6 +89,12 @@ class HostPlanState(Struct):
         self.controller_names -= {name}
         self.untainted_names -= {name}
         self.newly_registered.add(name)
+
+    def note_returned(self, name: str, fields: Mapping[str, str]) -> None:
+        """Record that the result of this name also has these fields, given with their meanings."""
+        if fields:
+            known = {**self.returned_fields.get(name, {}), **fields}
+            self.returned_fields = {**self.returned_fields, name: known}
 
     def settle_result(self, name: str, value: object, *, from_controller: bool = True) -> None:
         """Record a known value; ``from_controller``: it does not depend on host output."""
@@ -158,6 +166,16 @@ class HostProgramPlanner:
             return StepProgram()
         return self.plan_program(step_list)
 
+    def _note_returned(self, name: str, step: Step) -> None:
+        """Record the fields of the values that the step's module returns."""
+        action = step.action
+        if isinstance(action, TaskCall):
+            callee = self.request.tasks.get(action.task)
+            action = callee.module or action if callee else action
+        if isinstance(action, ModuleSpec):
+            fields = {name: param.help for name, param in action.returns.items()}
+            self.plan_state.note_returned(name, fields)
+
     def _register_all(self, steps: Iterable[Step]) -> None:
         """Register the names of invalid steps, so they are not also reported as undefined."""
         for step in steps:
@@ -165,6 +183,7 @@ class HostProgramPlanner:
             for name in (step.register, *sets):
                 if name:
                     self.plan_state.register(name)
+                    self._note_returned(name, step)
 
     def _check_rules(self, task: Task, task_scope: TaskScope) -> None:
         """Check the task's params and their rules, including params that no step uses."""
@@ -289,6 +308,13 @@ class HostProgramPlanner:
                 self.diagnostics.add_for_host(self.plan_state.host.name, found, expanded.step.mark)
                 self._register_all([expanded.step])
             for group in groups_by_end.get(expanded.number, ()):
+                actions = {
+                    id(each.step.action): each.step
+                    for each in step_list.steps
+                    if group.parts[0][1] <= each.number < group.parts[-1][2]
+                }
+                for step in actions.values():
+                    self._note_returned(group.name, step)
                 if expanded.number < self.start_number:
                     self._settle_as_missing(group.name, group.parts[0][1])
                     continue
@@ -345,10 +371,13 @@ class HostProgramPlanner:
                 )
                 plan_state.register(name)
                 plan_state.untainted_names |= {name} if is_untainted else frozenset()
+        if step.register:
+            self._note_returned(step.register, expanded.step)
         if step.register and is_optional and step.register in plan_state.registered:
             plan_state.register(step.register)
         elif step.register and step.skip and not is_optional:
-            plan_state.settle_result(step.register, SKIPPED_RESULT)
+            result = replace(SKIPPED_RESULT, values=dict.fromkeys(step.returns))
+            plan_state.settle_result(step.register, result)
         elif step.register:
             plan_state.register(step.register, (step.number,))
         return step
@@ -361,6 +390,7 @@ class HostProgramPlanner:
             settled_results=dict(plan_state.settled_results),
             missing_is_none=missing_is_none,
             set_names=plan_state.set_names,
+            returned_fields=plan_state.returned_fields,
             controller_names=plan_state.controller_names,
             untainted_names=plan_state.untainted_names,
         )
@@ -439,6 +469,7 @@ class HostProgramPlanner:
                 registered=dict.fromkeys(context.registered, ()),
                 settled_results={**context.settled_results, **results},
                 set_names=self.plan_state.set_names,
+                returned_fields=self.plan_state.returned_fields,
                 controller_names=position.controller_names,
                 untainted_names=self.plan_state.untainted_names,
             )

@@ -111,6 +111,8 @@ class ScopePosition:
     - ``awaited_hosts``: names of other hosts that were waited for.
     - ``via_hosts``: the chain of other hosts' names through which this scope was reached.
     - ``set_names``: the registered names that `set` assigns; their values may have any type.
+    - ``returned_fields``: the values that modules return, with their meanings, by the registered
+      name.
     - ``controller_names``: names whose values do not depend on the output of any host.
     - ``host_text_reads``: counts reads of all other names.
     - ``untainted_names``: pending names whose values will not depend on the output of any host,
@@ -126,6 +128,7 @@ class ScopePosition:
         "registered",
         "result_reads",
         "results",
+        "returned_fields",
         "set_names",
         "untainted_names",
         "via_hosts",
@@ -137,6 +140,7 @@ class ScopePosition:
         self.awaited_hosts: set[str] = set()
         self.missing_is_none: frozenset[str] = frozenset()
         self.set_names: frozenset[str] = frozenset()
+        self.returned_fields: Mapping[str, Mapping[str, str]] = {}
         self.results: ResultsByName = {}
         self.registered: Mapping[str, tuple[int, ...]] = {}
         self.controller_names: frozenset[str] = frozenset()

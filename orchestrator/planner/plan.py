@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from orchestrator.errors import SourcePosition
 from orchestrator.model.command import StepCommand
 from orchestrator.model.registered_result import RegisteredResult
+from orchestrator.playbook.model import TaskParam
 
 ResultsByName: TypeAlias = Mapping[str, Any]
 """Results of a host by registered name: a RegisteredResult, or any value assigned by `set`."""
@@ -50,6 +51,7 @@ class PlannedStep(Struct, frozen=True):
     - ``loop`` is the number of the first step of the loop of which it is an item, if the items are
       known before the run; else 0.
     - ``command_position`` is the position of its command if the step only names a variable.
+    - ``returns`` are the types of the values that its module returns, by their names.
     - ``hide_result`` adds a text of its output to the secrets, under the name of its result; None
       if its output is not secret.
     - ``is_open_loop``: it stands for a loop whose items are not known before the run.
@@ -86,6 +88,7 @@ class PlannedStep(Struct, frozen=True):
     loop: int = 0
     is_open_loop: bool = False
     pause: float = 0.0
+    returns: Mapping[str, TaskParam] = field(default_factory=dict)
     hide_result: Callable[[str, str], None] | None = None
 
 

@@ -634,10 +634,16 @@ class TaskScheduler:
         """Share what a ``once`` task registers with all hosts."""
         for name in {name for part in parts for name in part.plan_state.newly_registered}:
             set_names = frozenset(name for part in parts if name in part.plan_state.set_names)
+            fields = {
+                key: text
+                for part in parts
+                for key, text in part.plan_state.returned_fields.get(name, {}).items()
+            }
             values = [part.plan_state.settled_results.get(name) for part in parts]
             known = values[0] is not None and values.count(values[0]) == len(values)
             for plan_state in self.hosts:
                 plan_state.set_names |= set_names
+                plan_state.note_returned(name, fields)
                 if known:  # the value is the same on every host that may run it
                     plan_state.settle_result(
                         name,

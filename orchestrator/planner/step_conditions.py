@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from orchestrator import templating
 from orchestrator.model.condition import (
@@ -35,8 +35,8 @@ class StepContext(Struct, frozen=True):
     ``registered`` are the names that earlier steps register, with their numbers in this task.
     ``settled_results`` are results already known, for example of steps that will not run.
     ``missing_is_none`` are names whose results are None if they were never produced (in a
-    rollback). ``set_names``, ``controller_names`` and ``untainted_names`` are explained in
-    ``ScopePosition``.
+    rollback). ``set_names``, ``controller_names``, ``untainted_names`` and ``returned_fields`` are
+    explained in ``ScopePosition``.
     """
 
     position: ScopePosition
@@ -46,12 +46,14 @@ class StepContext(Struct, frozen=True):
     set_names: frozenset[str] = frozenset()
     controller_names: frozenset[str] = frozenset()
     untainted_names: frozenset[str] = frozenset()
+    returned_fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def enter(self, results: ResultsByName) -> None:
         """Move the host's scope to this point, with these results."""
         self.position.results = {**self.settled_results, **results}
         self.position.registered = self.registered
         self.position.set_names = self.set_names
+        self.position.returned_fields = self.returned_fields
         self.position.untainted_names = self.untainted_names
         self.position.controller_names = (self.controller_names - results.keys()) | results.get(
             CONTROLLER_NAMES, frozenset()

@@ -91,7 +91,12 @@ def module_effects(
     runs_command = any(p.is_command and task_scope.resolve(name) for name, p in params.items())
     looks = looks or runs_command or module.readonly
     found = StepEffects(created, anything, (*needs, *workdir.needed_names()), looks)
-    return replace(found, module=task_scope.task.name, needed_modules=tuple(map(str, module.needs)))
+    return replace(
+        found,
+        module=task_scope.task.name,
+        needed_modules=tuple(map(str, module.needs)),
+        observes=bool(module.returns),
+    )
 
 
 def _declared_effects(

@@ -226,6 +226,7 @@ class StepPlanner:
             loop=self.expanded.loop,
             is_open_loop=self.expanded.is_open_loop,
             pause=self._pause(skip_reason),
+            returns=self.module.returns if self.module else {},
             hide_result=self.task_scope.secrets.masker.add_secret if inherited.secret else None,
         )
 

@@ -192,7 +192,11 @@ class TemplateDependencies:
         if task_scope.is_known(ansible.FACTS_VARIABLE):
             uses = [use for use in uses if use.name != ansible.FACTS_VARIABLE]
         results = position.registered.keys() - position.set_names
-        check_fields(uses, results, task_scope.host.facts.fields)
+        returned = position.returned_fields
+        if isinstance(self.step.action, ModuleSpec):
+            own_values = {name: param.help for name, param in self.step.action.returns.items()}
+            returned = {**returned, "result": own_values}
+        check_fields(uses, results, returned, task_scope.host.facts.fields)
 
     def items_awaited(self) -> frozenset[str]:
         """Return the names that a loop's items wait for, including names of other hosts."""

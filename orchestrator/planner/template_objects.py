@@ -239,12 +239,14 @@ OBJECT_HELP: Mapping[str, str] = {
 def check_fields(
     uses: Iterable[FieldUse],
     results: Container[str] = (),
+    returned: Mapping[str, Mapping[str, str]] | None = None,
     facts: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
     """Raise DefinitionError with each field that its object does not have.
 
-    ``results`` are the names that steps register; ``facts`` are the fields of ``facts`` and of its
-    facts, as in ``FactSources``.
+    ``results`` are the names that steps register; ``returned`` are the values that their modules
+    return, by the name of the result; ``facts`` are the fields of ``facts`` and of its facts, as in
+    ``FactSources``.
     """
     diagnostics = []
     for use in uses:
@@ -254,8 +256,9 @@ def check_fields(
             known = facts[use.name]
             if use.name != "facts" and hasattr(dict, use.field):
                 continue  # a method
-        if known is None and use.name in results:
-            known = RESULT_FIELDS
+        values = (returned or {}).get(use.name, {})
+        if use.name == "result" or (known is None and use.name in results):
+            known = {**RESULT_FIELDS, **values}
         if use.name == ansible.FACTS_VARIABLE:
             known = {}
         if known is None or use.field in known:
@@ -265,9 +268,15 @@ def check_fields(
         elif use.name == ansible.FACTS_VARIABLE:
             hint = ansible.FACT_HINTS.get(use.field) or ansible.VARIABLE_HINTS[use.name]
         else:
-            hints = ansible.RESULT_FIELD_HINTS if known is RESULT_FIELDS else {}
-            hint = hints.get(use.field, "").replace("NAME", use.name)
+            hint = _result_hint(use, values) if "exit_status" in known else ""
             hint = hint or suggest_nearest(use.field, known) or f"available: {', '.join(known)}"
         diagnostics.append(Diagnostic(f"'{use.name}.{use.field}' is undefined", use.mark, hint))
     if diagnostics:
         raise DefinitionError(*diagnostics)
+
+
+def _result_hint(use: FieldUse, values: Container[str]) -> str:
+    """Return what to write instead of a field of Ansible's results, or ''."""
+    hint = ansible.RETURNED_HINTS.get(use.field, "") if values else ""
+    hint = hint or ansible.RESULT_FIELD_HINTS.get(use.field, "")
+    return hint.replace("NAME", use.name)

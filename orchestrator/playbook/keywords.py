@@ -169,6 +169,13 @@ MODULE: KeyTable = {
         "them before, a failed probe is `unknown`",
         example="needs: [package, service]",
     ),
+    "returns": FileKey(
+        "params",
+        "Fields of the result, beside `stdout`, and their types: str, int, float, bool, list, dict "
+        "or any. The probe prints each with `returned KEY VALUE`: of a list every item, of a dict "
+        "JSON. Only without `fix`",
+        example="returns: {count: {type: int, help: How many there are}}",
+    ),
     "requires": FileKey(
         "requires",
         "Commands that the module needs on a host; of those in inner brackets one is enough",

@@ -38,6 +38,8 @@ PARAM_TYPES: Mapping[str, str] = {
 }
 """The types of params, with their meanings."""
 ELEMENT_TYPES = tuple(kind for kind in PARAM_TYPES if kind != "file")
+FIELD_TYPES = ("str", "int", "float", "bool", "list", "dict", "any")
+"""The types that a field of a fact, or of a module's result, may have."""
 
 ConditionExpr: TypeAlias = "Expression | bool"
 
@@ -158,6 +160,7 @@ class ModuleSpec(Struct, frozen=True):
     lines of a name, a tab and a value; a host can have only one value per name. ``requires`` lists
     the commands needed on the host beyond those that every module needs; of the commands in one
     tuple, one is enough. ``needs`` are the modules on whose earlier steps the probe depends.
+    ``returns`` are the types of the values that the probe prints, by the fields of the result.
     """
 
     probe: ShellTemplate
@@ -174,6 +177,7 @@ class ModuleSpec(Struct, frozen=True):
     unique: ValueTemplate | None = None
     requires: tuple[tuple[str, ...], ...] = ()
     needs: tuple[MarkedKey, ...] = ()
+    returns: Mapping[str, TaskParam] = field(default_factory=dict)
 
     @property
     def readonly(self) -> bool:

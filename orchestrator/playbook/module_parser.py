@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import SourcePosition, suggest_nearest
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedKey, MarkedValue
 from orchestrator.playbook.keywords import PAYLOAD
-from orchestrator.playbook.model import ANYTHING, ModuleFix, ModulePayload, ModuleSpec, PathExtent
+from orchestrator.playbook.model import (
+    ANYTHING,
+    ModuleFix,
+    ModulePayload,
+    ModuleSpec,
+    PathExtent,
+    TaskParam,
+)
 from orchestrator.playbook.template_compiler import TemplateCompiler
 from orchestrator.yamlio.schema import SchemaReader
 
@@ -29,7 +36,11 @@ class ModuleParser:
         self.read = SchemaReader(compiler.problems)
 
     def parse_module(
-        self, fields: dict[str, MarkedValue], mark: SourcePosition, what: str
+        self,
+        fields: dict[str, MarkedValue],
+        mark: SourcePosition,
+        what: str,
+        returns: Mapping[str, TaskParam],
     ) -> ModuleSpec | None:
         """Return the module of a file's keys, or None if its probe is not text."""
         probe = self.compile.compile_script(fields["probe"], "probe")
@@ -65,6 +76,7 @@ class ModuleParser:
             unique=self.compile.compile_optional(fields.get("unique")),
             requires=tuple(self._requires(fields.get("requires"))),
             needs=self.read.string_list(fields.get("needs"), "needs") or (),
+            returns=returns,
         )
 
     def _parse_extent(self, fields: dict[str, MarkedValue], key: str) -> PathExtent:

@@ -13,15 +13,12 @@ from msgspec import Struct
 from orchestrator.errors import DefinitionError, DiagnosticCollector, SourcePosition
 from orchestrator.model.facts import FACTS
 from orchestrator.playbook import keywords
-from orchestrator.playbook.model import TaskParam
+from orchestrator.playbook.model import FIELD_TYPES, TaskParam
 from orchestrator.playbook.task_index import FACTS_FOLDER
 from orchestrator.playbook.task_parser import TaskParser
 from orchestrator.yamlio.local_files import display_path, list_directory, read_file
 from orchestrator.yamlio.naming_rules import RESERVED_NAMES, variable_name_error
 from orchestrator.yamlio.yaml_loader import decode_utf8, load_yaml
-
-FIELD_TYPES = ("str", "int", "float", "bool", "list", "dict", "any")
-"""The types that a field of a fact may have."""
 
 _MAX_SCRIPT_BYTES = 64 * 1024
 

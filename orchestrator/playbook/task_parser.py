@@ -10,9 +10,11 @@ from msgspec.structs import replace
 from orchestrator.errors import DiagnosticCollector, SourcePosition, suggest_nearest
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedKey, MarkedValue
+from orchestrator.model.registered_result import RegisteredResult
 from orchestrator.playbook import keywords, param_types
 from orchestrator.playbook.model import (
     ELEMENT_TYPES,
+    FIELD_TYPES,
     PARAM_TYPES,
     HostCount,
     ParamRule,
@@ -138,10 +140,30 @@ class TaskParser:
     ) -> tuple[Step, ...] | None:
         """Return the steps under ``steps``, a module as the only step, or None without either."""
         if "probe" in fields:
-            module = ModuleParser(self.compile).parse_module(fields, mark, what)
+            returns = self.parse_returns(fields, what)
+            module = ModuleParser(self.compile).parse_module(fields, mark, what, returns)
             return (Step(module, mark),) if module else ()
         steps = fields.get("steps")
         return None if steps is None else self.steps.parse_steps(steps, f"steps of {what}")
+
+    def parse_returns(self, fields: FieldMap, what: str) -> dict[str, TaskParam]:
+        """Return the types of the values that a module's probe prints."""
+        written = fields.get("returns")
+        if written is None:
+            return {}
+        if "fix" in fields:
+            hint = "let a module without `fix` print the values"
+            self.problems.add(f"{what} has `returns` and `fix`", written.mark, hint)
+        returns = self.parse_params(written, what)
+        for name, param in returns.items():
+            if hasattr(RegisteredResult, name):
+                message = f"returns: '{name}' is a field that every result has"
+                self.problems.add(message, param.mark, "give it another name")
+            if param.type not in FIELD_TYPES:
+                hint = f"it is one of {', '.join(FIELD_TYPES)}"
+                message = f"a value that a module returns cannot be a '{param.type}'"
+                self.problems.add(message, param.mark, hint)
+        return returns
 
     def parse_names(self, fields: FieldMap, key: str, what: str) -> tuple[MarkedKey, ...]:
         """Return a list of names; a single name is a list of one."""

@@ -32,7 +32,7 @@ COUNTS = """\
 """
 
 DOES_NOT = {
-    "{stat: {path: /x}}": "module stat",
+    "{dpkg_divert: {path: /x}}": "module dpkg_divert",
     "{include_tasks: {file: x.yml, apply: {async: 1}}}": "param include_tasks.apply.async",
     "{script: x.sh, args: {decrypt: no}}": "param script.decrypt",
     "{apt: {name: x, force: yes}}": "param apt.force",
@@ -73,9 +73,9 @@ def test_plays_blocks_and_handlers_are_read_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = {
-        "site.yml": "- hosts: all\n  tasks: [{block: [{stat: {path: a}}], rescue: [{command: x}]}]\n",
+        "site.yml": "- hosts: all\n  tasks: [{block: [{dpkg_divert: {path: a}}], rescue: [{command: x}]}]\n",
         "roles/a/handlers/main.yml": "- {service: {name: a, state: restarted}}\n",
-        "roles/a/vars/main.yml": "a: [{stat: }]\n",
+        "roles/a/vars/main.yml": "a: [{dpkg_divert: }]\n",
         "roles/a/tasks/vault.yml": "- {debug: {msg: !vault x}}\n- {debug: {msg: !unsafe '{{ x'}}\n",
         "roles/a/tasks/broken.yml": "- {a\n",
     }
@@ -85,7 +85,7 @@ def test_plays_blocks_and_handlers_are_read_and_counted(
     assert main([str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "3 of 5 tasks (60.0 %)" in out
-    assert "1 (1 alone)  module stat" in out
+    assert "1 (1 alone)  module dpkg_divert" in out
 
 
 def test_the_names_are_those_of_orch() -> None:

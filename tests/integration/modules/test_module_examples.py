@@ -25,7 +25,7 @@ EXAMPLES = {
     for file in sorted(MODULES_FOLDER.glob("*.yml"))
     if (text := yaml.safe_load(file.read_text()).get("example"))
 }
-ACTS = {"touch", "debug", "git_log", "git_revision", "http", "wait_for"}
+ACTS = {"touch", "debug", "git_log", "git_revision", "http", "wait_for", "stat", "slurp", "find"}
 """Modules that do the same each time, or only look."""
 
 SETUP = r"""

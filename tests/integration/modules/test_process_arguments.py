@@ -137,6 +137,7 @@ def file_steps(c: ParamCanaries, root: Path) -> StepList:
         {"link": {"path": str(link), "to": c("link", "to")}},
         {"touch": {"path": f"{root}/{c('touch', 'path')}"}},
         {"debug": {"msg": [c("debug", "msg")]}},
+        {"find": {"path": str(root), "contains": c("find", "contains")}},
         {"cron": {"file": f"{root}/{c('cron', 'file')}", "name": c("cron", "name"),
                   "job": c("cron", "job"), "user": c("cron", "user"), **times}},
         {"authorized_key": {"user": "root", "path": f"{root}/{c('authorized_key', 'path')}",
