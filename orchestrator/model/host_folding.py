@@ -84,14 +84,14 @@ def _split_at_names(text: str, host: str) -> list[str]:
     """Split a message at the host's name and at addresses, which get the odd indexes."""
     names = {host, *_ENDPOINT_ADDRESS.findall(text), *_IP_ADDRESS.findall(text)} - {""}
     pieces, start = [], 0
-    while found := min(_places(text, names, start), default=None):
+    while found := min(_find_names(text, names, start), default=None):
         place, length = found[0], -found[1]
         pieces += [text[start:place], text[place : place + length]]
         start = place + length
     return [*pieces, text[start:]]
 
 
-def _places(text: str, names: Iterable[str], start: int) -> Iterator[tuple[int, int]]:
+def _find_names(text: str, names: Iterable[str], start: int) -> Iterator[tuple[int, int]]:
     """Yield where each name stands next as a word of its own, and its length, negative.
 
     A pattern for each host's names would take longer to compile than this does.
