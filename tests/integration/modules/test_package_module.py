@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from tests.support.machine import ODD_NAMES, ShellMachine, result_message
-from tests.support.private_copy import run_in_copy
+from tests.support.private_copy import give_own_tmp, run_in_copy
 
 # A private copy of this machine has no network: its apt knows this folder and nothing else.
 REPOSITORY = r"""
@@ -42,6 +45,49 @@ def host(private: ShellMachine) -> ShellMachine:
     offer_packages(private, "orch-test-a 1.0", "orch-test-b 1.0 'Recommends: orch-test-c'")
     offer_packages(private, "orch-test-c 1.0", "orch-test-g++ 1:2.0-3~x")
     return private
+
+
+RELEASES = r"""
+for release in old:1.0 new:2.0; do
+  name=orch-test-r version=${release#*:} at=/srv/${release%:*}
+  mkdir -p $at
+  rm -rf /srv/made; mkdir -p /srv/made/DEBIAN
+  printf '%s\n' "Package: $name" "Version: $version" "Architecture: all" \
+    "Maintainer: nobody <nobody@example.com>" "Description: a test" >/srv/made/DEBIAN/control
+  dpkg-deb -b /srv/made $at/it.deb >/dev/null
+  { dpkg-deb -f $at/it.deb; echo "Filename: ./it.deb"; echo "Size: $(wc -c <$at/it.deb)"
+    echo "SHA256: $(sha256sum $at/it.deb | cut -d' ' -f1)"; echo; } >$at/Packages
+  printf '%s\n' "Suite: ${release%:*}" "Date: Thu, 01 Jan 2026 00:00:00 UTC" "SHA256:" \
+    " $(sha256sum $at/Packages | cut -d' ' -f1) $(wc -c <$at/Packages) Packages" >$at/Release
+  echo "deb [trusted=yes] file:$at ./" >>/etc/apt/sources.list.d/orchtest.list
+done
+echo 'APT::Default-Release "old";' >/etc/apt/apt.conf.d/99orch
+apt-get -qq update
+"""
+
+
+@contextmanager
+def serve_in_copy(machine: ShellMachine, folder: str) -> Iterator[str]:
+    """Serve a folder of the private copy, whose network has only a loopback; yield the URL."""
+    words = [*machine.wrapper, "/usr/bin/python3", "-c", SERVER, folder]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdin and server.stdout
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        server.stdin.close()
+
+
+SERVER = """
+import fcntl, functools, http.server, socket, struct, sys, threading
+with socket.socket() as s:  # ip link set lo up
+    fcntl.ioctl(s, 0x8914, struct.pack("16sH14s", b"lo", 0x41, b""))
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_): pass
+handler = functools.partial(Handler, directory=sys.argv[1])
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print(server.server_port, flush=True)
+sys.stdin.read()
+"""
 
 
 def package_step(*names: str, **params: Any) -> dict[str, Any]:
@@ -196,11 +242,138 @@ def test_what_is_held_is_changed_only_if_allowed(host: ShellMachine) -> None:
     host.check_then_run(package_step("orch-test-a", allow_held=True, state="absent"), "changed")
 
 
+def test_a_pattern_of_versions(host: ShellMachine) -> None:
+    run_in_copy(host, f"touch '{host.home}/orch-test-a=1.nothing'")
+    offer_packages(host, "orch-test-a 1.1", "orch-test-a 1.10", "orch-test-a 2.0")
+    check_fails(host, "apt has no package orch-test-a=3.*", package_step("orch-test-a=3.*"))
+    host.check_then_run(package_step("orch-test-a=1.*"), "changed")
+    assert installed_version(host) == "a=1.10"
+    host.check_then_run(package_step("orch-test-a=1*", "orch-test-a=*0"), "ok")
+    host.check_then_run(package_step("orch-test-a=1.*", state="latest"), "ok")
+    offer_packages(host, "orch-test-a 1.11")
+    outcome = host.check_then_run(package_step("orch-test-a=1.*", state="latest"), "changed")
+    assert outcome.changes[0].before == "orch-test-a=1.* 1.10 (there is 1.11)"
+    older = package_step("orch-test-a=1.1")
+    check_fails(host, "orch-test-a 1.11 is newer than 1.1: `allow_downgrade", older)
+    host.check_then_run(package_step("orch-test-a=1.1", allow_downgrade=True), "changed")
+    assert installed_version(host) == "a=1.1"
+    host.check_then_run(package_step("orch-test-a=2*", state="absent"), "ok")
+    host.check_then_run(package_step("orch-test-a=1*", state="absent"), "changed")
+    assert installed_version(host) == ""
+
+
+def test_the_lists_alone_are_updated(host: ShellMachine) -> None:
+    step = {"package": {"update_cache": True, "cache_valid": 3600}}
+    host.check_then_run(step, "ok")
+    run_in_copy(host, "touch -d '2 hours ago' /var/lib/apt/lists")
+    offer_packages(host, "orch-test-new 1.0", update=False)
+    run_in_copy(host, "touch -d '2 hours ago' /var/lib/apt/lists")
+    host.check_then_run(step, "changed")
+    assert "orch-test-new" in run_in_copy(host, "apt-cache search orch-test-new")
+
+
+def test_everything_is_upgraded(host: ShellMachine) -> None:
+    host.check_then_run(package_step("orch-test-a", "orch-test-c", "orch-test-g++"), "changed")
+    host.check_then_run({"package": {"upgrade": "safe"}}, "ok")
+    offer_packages(host, "orch-test-a 1.1 'Depends: orch-test-b'", "orch-test-c 1.1")
+    offer_packages(host, "orch-test-c 1.2 'Conflicts: orch-test-g++'")
+    outcome = host.check_then_run({"package": {"upgrade": "safe", "recommends": False}}, "changed")
+    assert "orch-test-a 1.0 (there is 1.1)" in str(outcome.changes[0].before)
+    assert "orch-test-b 1.0 (new)" in str(outcome.changes[0].before)
+    assert installed_version(host).startswith("a=1.1 b=1.0 c=1.0 g++=")
+    run_in_copy(host, "apt-mark hold orch-test-a >&2")
+    offer_packages(host, "orch-test-a 1.2")
+    outcome = host.check_then_run({"package": {"upgrade": "full"}}, "changed")
+    assert "orch-test-c 1.0 (there is 1.2)" in str(outcome.changes[0].before)
+    assert "orch-test-g++ (to remove)" in str(outcome.changes[0].before)
+    assert installed_version(host) == "b=1.0 c=1.2"  # and the held one, as it was
+    wrong = {"package": {"name": "orch-test-a", "upgrade": "safe"}}
+    check_fails(host, "for one, use `state: latest`", wrong)
+
+
+def test_a_file_is_installed_from_the_host_and_from_the_web(host: ShellMachine) -> None:
+    give_own_tmp(host)
+    offer_packages(host, "orch-test-d 2.0 'Depends: orch-test-a'")
+    step = {"package": {"deb": "/srv/debs/orch-test-d_2.0.deb"}}
+    outcome = host.check_then_run(step, "changed")
+    assert [(c.key, c.before) for c in outcome.changes] == [("missing", "orch-test-d 2.0")]
+    assert installed_version(host) == "a=1.0 d=2.0"
+    offer_packages(host, "orch-test-d 1.0")
+    host.check_then_run({"package": {"deb": "/srv/debs/orch-test-d_1.0.deb"}}, "ok")
+    old = {"package": {"deb": "/srv/debs/orch-test-d_1.0.deb", "allow_downgrade": True}}
+    host.check_then_run(old, "changed")
+    check_fails(host, "there is no file /srv/none.deb", {"package": {"deb": "/srv/none.deb"}})
+    check_fails(host, "must be an absolute path", {"package": {"deb": "-o/x.deb"}})
+    other = {"package": {"deb": "/srv/debs/orch-test-d_2.0.deb", "name": "orch-test-x"}}
+    check_fails(host, "contains orch-test-d, not orch-test-x", other)
+    with serve_in_copy(host, "/srv/debs") as url:
+        step = {"package": {"deb": f"{url}/orch-test-d_2.0.deb"}}
+        host.check_then_run(step, "changed")
+        named = {"deb": f"{url}/none.deb", "name": "orch-test-d=2.*"}
+        host.check_then_run({"package": named}, "ok")  # without the file
+        check_fails(host, "404", {"package": {"deb": f"{url}/none.deb"}})
+    assert run_in_copy(host, "ls -A /tmp | grep -v pytest || :") == ""
+
+
+def test_settings_and_what_nothing_needs_are_removed(host: ShellMachine) -> None:
+    offer_packages(host, "orch-test-d 1.0 'Depends: orch-test-a'")
+    host.check_then_run(package_step("orch-test-d"), "changed")
+    host.check_then_run(package_step("orch-test-d", state="absent"), "changed")
+    outcome = host.check_then_run(
+        package_step("orch-test-d", state="absent", purge=True), "changed"
+    )
+    assert [(c.key, c.before) for c in outcome.changes] == [("settings", "orch-test-d")]
+    outcome = host.check_then_run({"package": {"autoremove": True, "purge": True}}, "changed")
+    assert outcome.changes[0].before == "orch-test-a"
+    assert run_in_copy(host, "dpkg-query -W 'orch-test-*' 2>/dev/null || :") == ""
+    host.check_then_run(package_step("orch-test-d"), "changed")
+    gone = package_step("orch-test-d", state="absent", purge=True, autoremove=True)
+    host.run_step(gone)
+    assert installed_version(host) == ""
+    check_fails(host, "`purge` is for", package_step("orch-test-a", purge=True))
+
+
+def test_packages_are_held_and_released(host: ShellMachine) -> None:
+    held = package_step("orch-test-a=1.*", "orch-test-c", hold=True)
+    outcome = host.check_then_run(held, "changed")
+    assert [(c.key, c.before, c.after) for c in outcome.changes] == [
+        ("missing", "orch-test-a=1.*, orch-test-c", "none"),
+        ("held", "none", "orch-test-a, orch-test-c"),
+    ]
+    assert run_in_copy(host, "apt-mark showhold") == "orch-test-a\norch-test-c\n"
+    offer_packages(host, "orch-test-a 1.1")
+    check_fails(host, "is held", package_step("orch-test-a", state="latest", hold=True))
+    free = package_step("orch-test-a", "orch-test-c", state="latest", hold=False)
+    host.check_then_run(free, "changed")
+    assert installed_version(host) == "a=1.1 c=1.0"
+    assert run_in_copy(host, "apt-mark showhold") == ""
+
+
+@pytest.mark.long
+def test_a_package_comes_from_another_release(host: ShellMachine) -> None:
+    run_in_copy(host, RELEASES)
+    host.check_then_run(package_step("orch-test-r"), "changed")
+    assert installed_version(host) == "r=1.0"
+    step = package_step("orch-test-r", state="latest", default_release="new")
+    host.check_then_run(step, "changed")
+    assert installed_version(host) == "r=2.0"
+
+
+@pytest.mark.long
+def test_what_only_apt_has_is_refused_elsewhere(private: ShellMachine) -> None:
+    step = package_step("orch-test-a", hold=True, manager="zypper")
+    check_fails(private, "are for apt, and this host has zypper", step)
+    for name in ("hold", "state"):
+        wrong = {"package": {name: True if name == "hold" else "absent", "autoremove": True}}
+        check_fails(private, "`name` is missing", wrong)
+    check_fails(private, "give `name`, or one of", {"package": {}})
+
+
 REFUSED = [name for name in ODD_NAMES if name not in ("plain", "a=b")]
 
 
 def test_what_is_no_name_is_refused(machine: ShellMachine) -> None:
-    for name in [*REFUSED, "", "orch-test-a-", "a*", "a,b", "a/b", "./a", "a "]:
+    for name in [*REFUSED, "", "orch-test-a-", "a*", "*=1", "a,b", "a/b", "./a", "a "]:
         outcome = machine.check_then_run(package_step(name), "failed")
         assert "is not a valid package name" in outcome.stderr.text, result_message(outcome)
 
