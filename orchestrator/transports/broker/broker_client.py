@@ -82,6 +82,7 @@ _READ_BYTES = 1 << 16
 _MAX_WRITE_BYTES = 1 << 16
 _BACKLOG = 1024
 _ANSWER_TIMEOUT = 10.0  # seconds for the broker to answer a question that it need not think about
+_BROKER_PROGRAM = ("-m", "orchestrator.transports.broker.broker_process")
 _BROKER_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "PYTHONPATH", "TZ", "USER")
 # Variables that differ between the terminals of a user, and lead nowhere else.
 _PASSING_VARIABLES = (
@@ -685,7 +686,7 @@ def _start_broker(listener: socket.socket, path: Path, environ: Mapping[str, str
     A shell in between leaves it to the system, so that it does not become a zombie of a command.
     """
     known = (*_BROKER_ENVIRONMENT, RUNTIME_VARIABLE)
-    program = [sys.executable, "-m", "orchestrator.transports.broker.broker_process", str(path)]
+    program = [sys.executable, *_BROKER_PROGRAM, str(path)]
     argv = ["sh", "-c", '"$@" <&3 3<&- &', "sh", *program]
     devnull = os.open(os.devnull, os.O_RDWR)
     log = os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

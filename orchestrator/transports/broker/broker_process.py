@@ -17,7 +17,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +28,7 @@ from orchestrator.transports.broker.event_loop import READABLE, EventLoop, Frame
 from orchestrator.transports.broker.kept_connection import (
     KeptConnection,
     SpareShell,
+    read_clock,
 )
 from orchestrator.transports.broker.messages import (
     MESSAGE,
@@ -78,7 +78,7 @@ class Broker:
         self._kept: dict[bytes, list[KeptConnection]] = {}
         self._to_prepare: list[KeptConnection] = []
         self._preparing: set[SpareShell] = set()
-        self._began = self._empty_since = self._code_checked = time.monotonic()
+        self._began = self._empty_since = self._code_checked = read_clock()
         self._is_ending = False
 
     def run(self) -> None:
@@ -134,7 +134,7 @@ class Broker:
     def end_command(self, command: CommandLink) -> None:
         """Forget a command; prepare shells for the next one on the connections it used."""
         self._commands.pop(command.token, None)
-        self._empty_since = time.monotonic()
+        self._empty_since = read_clock()
         for kept in command.used:
             self._settle(kept)
         if self._is_ending:
@@ -193,7 +193,7 @@ class Broker:
             self._end_when_unused()
 
     def _status(self) -> BrokerStatus:
-        now = time.monotonic()
+        now = read_clock()
         hosts = [
             KeptConnectionStatus(
                 kept.host,
@@ -216,7 +216,7 @@ class Broker:
 
     def _sweep(self) -> None:
         """Close what has expired or is too much."""
-        now = time.monotonic()
+        now = read_clock()
         unused = sorted(
             (kept for kept in self._all_kept() if not kept.channels_in_use),
             key=lambda kept: kept.last_used,
@@ -235,6 +235,8 @@ class Broker:
             self._code_checked = now
             if self._code != code_identity():
                 self._end_when_unused()
+        if not self._is_ending and not self._is_reachable():
+            self._end_when_unused()
         self.loop.call_later(_SWEEP_INTERVAL, self._sweep)
 
     def _end_when_unused(self) -> None:
@@ -255,10 +257,17 @@ class Broker:
         """Close the socket; remove it unless another broker has taken its place."""
         if self._listener.fileno() >= 0:
             self.loop.forget(self._listener.fileno())
-        with contextlib.suppress(OSError):
-            if self._listener.fileno() >= 0 and self._path.stat().st_ino == self._inode:
+        if self._listener.fileno() >= 0 and self._is_reachable():
+            with contextlib.suppress(OSError):
                 self._path.unlink()
         self._listener.close()
+
+    def _is_reachable(self) -> bool:
+        """Whether the socket is still in its folder, which a logout may remove."""
+        try:
+            return self._path.stat().st_ino == self._inode
+        except OSError:
+            return False
 
     # Prepared shells.
 

@@ -19,7 +19,17 @@ MAX_PREPARED = 4  # prepared shells on one connection
 _MAX_NOISE_BYTES = 1 << 16  # bytes that a host may send before its shell is ready
 _CHECK_WORD = "P"
 
+_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 CallSoon = Callable[[Callable[[], None]], None]
+
+
+def read_clock() -> float:
+    """Return the time in seconds, of a clock that goes on while the machine sleeps.
+
+    On Linux that is CLOCK_BOOTTIME (clock_gettime(2)), elsewhere CLOCK_MONOTONIC.
+    """
+    return time.clock_gettime(_CLOCK)
 
 
 class _ShellState(Enum):
@@ -176,7 +186,7 @@ class KeptConnection:
     def __init__(self, request: OpenChannel, client: SshClient, known_hosts: object) -> None:
         self.host, self.key, self.route = request.host, request.key, request.route
         self.client, self.idle, self.known_hosts = client, request.idle, known_hosts
-        self.opened_at = self.last_used = time.monotonic()
+        self.opened_at = self.last_used = read_clock()
         self.channels_in_use = 0
         self.wanted: dict[BecomeWay | None, int] = {None: 1}
         self.spares: list[SpareShell] = []
@@ -219,12 +229,12 @@ class KeptConnection:
     def begin_use(self) -> None:
         """Count a channel."""
         self.channels_in_use += 1
-        self.last_used = time.monotonic()
+        self.last_used = read_clock()
 
     def end_use(self) -> None:
         """Count a channel that is closed."""
         self.channels_in_use -= 1
-        self.last_used = time.monotonic()
+        self.last_used = read_clock()
 
     def expires_in(self, now: float, lifetime: float) -> float:
         """Return for how many seconds it may still be kept if it stays unused."""

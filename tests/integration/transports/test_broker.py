@@ -6,6 +6,7 @@ Which connection a session has, its ``SSH_CONNECTION`` tells: the port of the cl
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -21,7 +22,7 @@ from orchestrator.model.command import StepCommand
 from orchestrator.model.host import ConnectionOptions, Host
 from orchestrator.remote_shell import SessionLostError, ShellSession
 from orchestrator.transports import TransportRegistry
-from orchestrator.transports.broker import broker_client
+from orchestrator.transports.broker import broker_client, kept_connection
 from tests.sshd import SshdServer, generate_key, serve_sshd, sshd
 from tests.support.broker import BrokerOfTests
 from tests.support.false_agents import start_ssh_agent
@@ -364,6 +365,95 @@ def test_connection_is_closed_when_it_was_unused_for_long(
     host = replace(host, connect=replace(host.connect, persist=0.05))
     run_command(broker, host, tmp_path)
     wait_until(lambda: not broker.kept(host.name), "the connection to be closed")
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}/fd").exists()
+
+
+def start_with(monkeypatch: pytest.MonkeyPatch, *changes: str) -> None:
+    """Let brokers start with other limits, or with another clock."""
+    names = "import os, time\nfrom orchestrator.transports.broker import broker_process as broker\n"
+    names += "from orchestrator.transports.broker import kept_connection as kept\n"
+    program = "\n".join((names, *changes, "broker.main()"))
+    monkeypatch.setattr(broker_client, "_BROKER_PROGRAM", ("-c", program))
+
+
+def test_connection_is_closed_when_it_is_old_however_often_it_is_used(
+    broker: BrokerOfTests, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_with(monkeypatch, "broker.LIFETIME = 0.5")
+    first = run_command(broker, host, tmp_path)
+    wait_until(lambda: not broker.kept(host.name), "the connection to be closed")
+    assert run_command(broker, host, tmp_path) != first
+
+
+@pytest.mark.parametrize("limit", ["broker.MAX_CONNECTIONS = 1", "broker.MAX_MEMORY = 1"])
+def test_too_many_connections_are_closed_the_longest_unused_first(
+    broker: BrokerOfTests,
+    sshd: SshdServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+) -> None:
+    start_with(monkeypatch, limit)
+    one, other = (
+        sshd.inventory_host(name, connect=replace(sshd.connect_options(), persist=600.0))
+        for name in ("one", "other")
+    )
+    with (
+        closing(broker.transports(tmp_path)) as transports,
+        closing(session_on(transports, one)),
+    ):
+        run_command(broker, other, tmp_path)
+        assert broker.kept("one")
+    wait_until(lambda: not broker.kept("other"), "the connection to be closed")
+    assert broker.kept("one")
+
+
+def test_sleep_of_the_machine_counts_as_time(
+    broker: BrokerOfTests, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection kept for ten minutes must not be there after a night."""
+    assert getattr(time, "CLOCK_BOOTTIME", None) == kept_connection._CLOCK  # Linux
+    woken = tmp_path / "woken"
+    start_with(
+        monkeypatch,
+        "clock = kept.read_clock",
+        f"kept.read_clock = lambda: clock() + 601 * os.path.exists({str(woken)!r})",
+        "broker.read_clock = lambda: kept.read_clock()",
+    )
+    run_command(broker, host, tmp_path)
+    assert broker.kept(host.name)
+    woken.touch()
+    wait_until(lambda: not broker.kept(host.name), "the connection to be closed")
+
+
+def test_broker_ends_when_its_folder_is_removed(
+    broker: BrokerOfTests, host: Host, tmp_path: Path
+) -> None:
+    """Nobody can reach it any more: a logout removes the user's runtime folder."""
+    run_command(broker, host, tmp_path)
+    pid = broker.pid
+    folder = Path(broker.environ["XDG_RUNTIME_DIR"], "orch")
+    shutil.rmtree(folder)
+    wait_until(lambda: not Path(f"/proc/{pid}/fd").exists(), "the broker's end")
+
+
+def test_connection_outlives_the_server_that_listens(broker: BrokerOfTests, tmp_path: Path) -> None:
+    """A restart of sshd leaves the sessions that are there alone."""
+    with serve_sshd(tmp_path / "sshd") as server:
+        host = server.inventory_host(connect=replace(server.connect_options(), persist=600.0))
+        first = run_command(broker, host, tmp_path)
+        sessions = server.session_processes()
+        os.kill(server.pid, signal.SIGKILL)
+        try:
+            assert run_command(broker, host, tmp_path) == first
+            broker.end()
+            wait_until(lambda: not any(map(is_alive, sessions)), "the sessions' end")
+        finally:
+            for pid in filter(is_alive, sessions):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_broker_of_other_code_is_replaced(
