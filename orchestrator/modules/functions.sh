@@ -1298,3 +1298,52 @@ END
     echo "$f_git_refs_for is both a branch and a tag in $f_git_refs_repo: the branch is used;" \
       "refs/tags/$f_git_refs_for is the tag" >&2
 }
+
+# Databases. SQL goes to the clients on stdin, because all users can see arguments.
+
+# doubled TEXT CHARACTER: double every such character in the text.
+# Sets f_doubled.
+doubled() {
+  f_doubled_rest=$1 f_doubled=
+  while :; do
+    case $f_doubled_rest in
+    *"$2"*)
+      f_doubled=$f_doubled${f_doubled_rest%%"$2"*}$2$2
+      f_doubled_rest=${f_doubled_rest#*"$2"};;
+    *) f_doubled=$f_doubled$f_doubled_rest; return;;
+    esac
+  done
+}
+# postgres_text TEXT: quote a text as a literal of PostgreSQL, for any setting of the server.
+# Sets f_sql.
+postgres_text() {
+  doubled "$1" "'"
+  doubled "$f_doubled" '\'
+  f_sql="E'$f_doubled'"
+}
+# postgres_name NAME: quote the name of a database or role. Fail if PostgreSQL would shorten it, and
+# so mean another one.
+# Sets f_sql.
+postgres_name() {
+  [ "$1" ] || { echo "a name is empty" >&2; return 64; }
+  [ $(($(printf %s "$1" | wc -c))) -le 63 ] || { echo "'$1' is longer than 63 bytes" >&2; return 64; }
+  doubled "$1" '"'
+  f_sql="\"$f_doubled\""
+}
+# postgres_login HOST PORT USER PASSWORD DATABASE SSL_MODE: set where psql connects to, and as whom.
+postgres_login() {
+  has psql || lacks psql
+  [ -z "$1" ] || export PGHOST="$1"
+  [ -z "$2" ] || export PGPORT="$2"
+  [ -z "$3" ] || export PGUSER="$3"
+  [ -z "$4" ] || export PGPASSWORD="$4"
+  [ -z "$5" ] || export PGDATABASE="$5"
+  [ -z "$6" ] || export PGSSLMODE="$6"
+  export PGCLIENTENCODING=UTF8 PGOPTIONS="${PGOPTIONS-} -c client_min_messages=warning"
+}
+# postgres_run SQL: run the statements, and print the rows; fail at the first error.
+postgres_run() {
+  psql -XqAtw -v ON_ERROR_STOP=1 -v VERBOSITY=terse <<END
+$1
+END
+}

@@ -50,6 +50,7 @@ BY_NAME: Mapping[str, Sequence[Any]] = {
 }
 MOST = 50_000
 SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
+MOST_COMBINATIONS = 1_500_000
 CHECKS = """\
 nl='
 '
@@ -67,6 +68,8 @@ def param_values(param: TaskParam, file: Path) -> list[Any]:
         arguments: Sequence[Any] = param.choices
     elif param.type == "file":
         arguments = [str(file)]
+    elif param.secret:  # which may not be short
+        arguments = ["secret", ODD]
     else:
         arguments = BY_NAME.get(param.name, BY_TYPE[param.type])
     return [*([] if param.required else [None]), *arguments]
@@ -156,6 +159,7 @@ def script_texts(name: str, root: Path, *, every: bool) -> list[str]:
         return []
     (root / "file").write_text("x\n")
     options = {n: param_values(param, root / "file") for n, param in task.params.items()}
+    every = every and math.prod(map(len, options.values())) <= MOST_COMBINATIONS
     combined: Iterable[dict[str, Any]] = (
         all_combinations(options) if every else some_combinations(task, options)
     )

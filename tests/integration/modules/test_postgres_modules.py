@@ -1,0 +1,227 @@
+"""``postgres_db`` and ``postgres_user`` on a real server of PostgreSQL."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.remote_shell import module_protocol
+from tests.support.database_servers import PostgresServer, serve_postgres
+from tests.support.machine import ODD_NAMES, ShellMachine, result_message
+from tests.support.module_files import check_refuses
+from tests.support.watched_commands import watch_commands
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with serve_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(server: PostgresServer) -> Iterator[PostgresServer]:
+    """Yield the server; the databases and roles that a test makes are removed."""
+    yield server
+    found = server.query(
+        "SELECT format('DROP DATABASE %I WITH (FORCE);', datname) FROM pg_database "
+        "WHERE datname <> 'postgres' AND NOT datistemplate"
+    )
+    roles = server.query(
+        "SELECT format('DROP ROLE %I;', rolname) FROM pg_roles "
+        "WHERE rolname NOT IN ('postgres', 'locked') AND rolname !~ '^pg_'"
+    )
+    server.query(f"{found}\n{roles}")
+
+
+LONG_NAMES = [
+    pytest.param(name, marks=pytest.mark.long) for name in (*ODD_NAMES, "\\", "'\\'' || '")
+]
+
+
+def database(postgres: PostgresServer, **params: Any) -> dict[str, dict[str, Any]]:
+    return {"postgres_db": {"name": "shop", **postgres.login, **params}}
+
+
+def states(outcome: Any) -> dict[str, tuple[str | None, str]]:
+    return {each.key: (each.before, each.after) for each in outcome.changes}
+
+
+def test_a_database_is_made_changed_and_removed(
+    machine: ShellMachine, postgres: PostgresServer
+) -> None:
+    postgres.query('CREATE ROLE ann; CREATE ROLE "b%o\nb"')
+    made = {"encoding": "utf-8", "lc_collate": "C", "lc_ctype": "C.utf8", "template": "template0"}
+    step = database(postgres, owner="ann", **made)
+    outcome = machine.check_then_run(step, "changed")
+    assert states(outcome)["state"] == ("absent", "present")
+    row = "SELECT pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate, datconnlimit"
+    row += " FROM pg_database WHERE datname = 'shop'"
+    assert postgres.query(row) == "ann|UTF8|C|-1"
+    step = database(postgres, owner="b%o\nb", conn_limit=7, lc_ctype="C.UTF-8")
+    outcome = machine.check_then_run(step, "changed")
+    assert states(outcome) == {"owner": ("ann", "b%o\nb"), "conn_limit": ("-1", "7")}
+    assert postgres.query(row) == "b%o\nb|UTF8|C|7"
+    machine.check_then_run(database(postgres, state="absent"), "changed")
+    assert postgres.query(row) == ""
+
+
+@pytest.mark.parametrize("name", ['it\'s \\ "x" $(id)', "a\nb", *LONG_NAMES])
+def test_names_are_data(machine: ShellMachine, postgres: PostgresServer, name: str) -> None:
+    postgres.query("CREATE ROLE ann")
+    role = {"postgres_user": {"name": name, "attributes": "login", **postgres.login}}
+    machine.check_then_run(role, "changed")
+    machine.check_then_run(database(postgres, name=name, owner=name), "changed")
+    named = (
+        "SELECT count(*) FROM pg_database WHERE datname = pg_get_userbyid(datdba) AND datdba <> 10"
+    )
+    assert postgres.query(named) == "1"
+    assert postgres.query("SELECT 1", database=name) == "1"
+    machine.check_then_run(database(postgres, name=name, state="absent"), "changed")
+    role["postgres_user"] = {"name": name, "state": "absent", **postgres.login}
+    machine.check_then_run(role, "changed")
+    assert postgres.query("SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_'") == "3"
+
+
+def test_what_cannot_be_is_refused_in_a_check(
+    machine: ShellMachine, postgres: PostgresServer
+) -> None:
+    postgres.query("CREATE DATABASE shop TEMPLATE template0 ENCODING 'UTF8'")
+    check_refuses(machine, database(postgres, encoding="LATIN1"), "keeps its encoding")
+    check_refuses(machine, database(postgres, name="x" * 64), "longer than 63 bytes")
+    check_refuses(machine, database(postgres, owner="x'y"), "there is no role x'y")
+    check_refuses(machine, database(postgres, name=""), "a name is empty")
+    check_refuses(machine, database(postgres, login_user="nobody"), 'role "nobody" does not exist')
+    check_refuses(machine, database(postgres, login_host="/nonexistent"), "No such file")
+
+
+@pytest.mark.long  # the server waits for 5 s
+def test_a_database_in_use_is_removed_by_force(
+    machine: ShellMachine, postgres: PostgresServer
+) -> None:
+    postgres.query("CREATE DATABASE shop")
+    with postgres.connection("shop"):
+        step = database(postgres, state="absent")
+        assert "is being accessed by other users" in machine.run_step(step).stderr.text
+        machine.check_then_run(database(postgres, state="absent", force=True), "changed")
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12) | st.text(
+    "'\"\\\n$`%{}:;- a", max_size=8
+)
+
+
+@pytest.mark.parametrize("conforming", ["on", "off"])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(TEXTS, min_size=1, max_size=20))
+def test_texts_and_names_are_quoted(
+    machine: ShellMachine, postgres: PostgresServer, conforming: str, texts: list[str]
+) -> None:
+    texts = [each for each in texts if 0 < len(each.encode()) < 64]
+    lines = [f"postgres_login {postgres.sockets} '' postgres '' postgres ''"]
+    lines.append(f"sql='SET standard_conforming_strings TO {conforming};'")
+    for text in texts:
+        word = shlex.quote(text)
+        lines.append(f"postgres_text {word}; one=$f_sql; postgres_name {word}; two=$f_sql")
+        lines.append("sql=\"$sql SELECT encode(convert_to($one, 'UTF8'), 'hex');\"")
+        lines.append("sql=\"$sql SELECT encode(convert_to(key, 'UTF8'), 'hex')")
+        lines.append('FROM (SELECT 1 AS $two) AS t, json_object_keys(row_to_json(t)) AS key;"')
+    lines.append('postgres_run "$sql"')
+    script = module_protocol.with_functions("\n".join(lines))
+    done = subprocess.run(
+        ["sh"], input=script, env=machine.environment, capture_output=True, text=True, check=True
+    )
+    expected = [text.encode().hex() for text in texts for _ in range(2)]
+    assert done.stdout.split() == expected
+
+
+def role(postgres: PostgresServer, **params: Any) -> dict[str, dict[str, Any]]:
+    return {"postgres_user": {"name": "ann", **postgres.login, **params}}
+
+
+def test_a_role_is_made_changed_and_removed(
+    machine: ShellMachine, postgres: PostgresServer
+) -> None:
+    outcome = machine.check_then_run(role(postgres), "changed")
+    assert states(outcome) == {"state": ("absent", "present")}
+    row = "SELECT rolcanlogin, rolcreatedb, rolsuper, rolconnlimit, rolvaliduntil FROM pg_roles"
+    row += " WHERE rolname = 'ann'"
+    assert postgres.query(row) == "t|f|f|-1|"
+    changed = {"attributes": ["CREATEDB", "nologin"], "conn_limit": 3, "expires": "2030-01-31 UTC"}
+    outcome = machine.check_then_run(role(postgres, **changed), "changed")
+    assert states(outcome)["attributes"] == ("nocreatedb login", "createdb nologin")
+    assert postgres.query(f"SET timezone TO 'UTC'; {row}") == "f|t|f|3|2030-01-31 00:00:00+00"
+    machine.check_then_run(role(postgres, expires="2030-01-30 19:00-05"), "ok")
+    machine.check_then_run(role(postgres, expires="infinity", attributes="createdb"), "changed")
+    machine.check_then_run(role(postgres, state="absent"), "changed")
+    machine.check_then_run(role(postgres, attributes=["nologin", "superuser"]), "changed")
+    assert postgres.query(row) == "f|f|t|-1|"
+
+
+@pytest.mark.parametrize(
+    ("password", "encryption"),
+    [
+        ('it\'s \\ "x" $(id)\n%', "scram-sha-256"),
+        pytest.param('it\'s \\ "x" $(id)\n%', "md5", marks=pytest.mark.long),
+        pytest.param("x" * 100, "scram-sha-256", marks=pytest.mark.long),
+        pytest.param("ﬁñé \u00a0x", "scram-sha-256", marks=pytest.mark.long),
+    ],
+)
+def test_a_password_is_set_once(
+    machine: ShellMachine, postgres: PostgresServer, password: str, encryption: str
+) -> None:
+    postgres.query(
+        f"ALTER SYSTEM SET password_encryption TO '{encryption}'; SELECT pg_reload_conf()"
+    )
+    outcome = machine.check_then_run(role(postgres, password=password), "changed")
+    postgres.query("GRANT locked TO ann")
+    if encryption != "md5":
+        assert postgres.can_log_in("ann", password)
+    assert not postgres.can_log_in("ann", "other")
+    outcome = machine.check_then_run(role(postgres, password=f"{password}2"), "changed")
+    assert states(outcome) == {"password": ("different", "as given")}
+    machine.check_then_run(role(postgres, password=password, update_password="on_create"), "ok")
+    hashed = postgres.query("SELECT rolpassword FROM pg_authid WHERE rolname = 'ann'")
+    machine.check_then_run(role(postgres, password=hashed), "ok")
+    machine.check_then_run(role(postgres, state="absent"), "changed")
+    machine.check_then_run(role(postgres, password=hashed, update_password="on_create"), "changed")
+    machine.check_then_run(role(postgres, password=f"{password}2"), "ok")
+
+
+def test_what_a_role_cannot_have_is_refused(
+    machine: ShellMachine, postgres: PostgresServer
+) -> None:
+    check_refuses(machine, role(postgres, attributes=["root"]), "'root' is not superuser")
+    check_refuses(machine, role(postgres, attributes=["login", "nologin"]), "login is given twice")
+    check_refuses(machine, role(postgres, attributes="x; DROP ROLE ann"), "is not superuser")
+    check_refuses(machine, role(postgres, expires="soon"), "invalid input syntax")
+    postgres.query("CREATE ROLE plain LOGIN; CREATE ROLE ann")
+    step = role(postgres, password="long", login_user="plain")
+    check_refuses(machine, step, "only a superuser can compare passwords")
+
+
+def test_nobody_sees_what_databases_are_given(
+    machine: ShellMachine, postgres: PostgresServer, tmp_path: Any
+) -> None:
+    given = {"name": "c4nname", "password": "c4npassword", "login_password": "c4nlogin"}
+    steps = [
+        {"postgres_user": {**postgres.login, **given}},
+        {"postgres_db": {**postgres.login, "name": "c4nname", "owner": "c4nname"}},
+    ]
+    with watch_commands(machine, tmp_path / "watched", ["c4n"]) as watched:
+        done = machine.run_steps(steps)
+        assert done.statuses == ["changed", "changed"], [*map(result_message, done.outcomes)]
+        texts = {each: f"c4n{each}" for each in ("encoding", "lc_collate", "lc_ctype", "template")}
+        machine.run_step({"postgres_db": {**postgres.login, "name": "c4nnew", **texts}})
+        texts = {each: f"c4n{each}" for each in ("login_db", "login_user", "login_host")}
+        machine.run_step({"postgres_db": {"name": "c4nnew", **texts}})
+        machine.run_step({"postgres_user": {**given, **texts, "expires": "c4nexpires"}})
+        step = {"postgres_user": {**given, **postgres.login, "attributes": ["c4nattribute"]}}
+        assert "c4nattribute" in machine.run_step(step).stderr.text
+        assert any(word.endswith("/psql") for word in watched.all_words)
+        assert not watched.exposures("c4n")
