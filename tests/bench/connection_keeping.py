@@ -1,10 +1,12 @@
 """Measures commands over kept connections, in turn with the same commands that connect.
 
     python -m tests.bench.connection_keeping                  W1 on 10 and 300 hosts, W2 on 50
-    python -m tests.bench.connection_keeping W1:100 --repeat 3
+    python -m tests.bench.connection_keeping W1:100 --peers --repeat 3
 
 The CPU of the broker is counted with that of the command: until the shells for the next command are
-ready again. ssh is the system's, one process per host, over the sockets of a ControlMaster.
+ready again. ssh is the system's, one process per host, over the sockets of a ControlMaster. With
+``--peers`` clush and Ansible, which use such sockets, and pyinfra, which keeps nothing, take turns
+with it; those that are not installed are left out (see ``competitors.py``).
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.transports.broker.broker_client import end_broker, query_status
-from tests.bench.competitors import BenchJob, orch, ssh
+from tests.bench.competitors import BenchJob, job_command, orch, ssh
 from tests.bench.process_cost import measure_process, median_of
 from tests.bench.sshd_farm import SshdFarm, start_farm
 
 DEFAULT = ("W1:10", "W1:300", "W2:50")
 PERSIST = "3600"
+_KEEPS = {"ssh": ", kept", "clush": ", kept", "ansible": ", kept", "pyinfra": ""}
 _SETTLING = 60.0  # seconds for the shells to be prepared
 
 
@@ -45,6 +48,7 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD:HOSTS", default=DEFAULT)
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--peers", action="store_true")
     options = parser.parse_args(words)
     is_sound = True
     with (
@@ -53,7 +57,8 @@ def main(words: list[str] | None = None) -> int:
     ):
         for name in options.workloads:
             workload, _, count = name.partition(":")
-            found = measure_kept(farm, workload, int(count), options.repeat)
+            others = ("ssh", "clush", "ansible", "pyinfra") if options.peers else ("ssh",)
+            found = measure_kept(farm, workload, int(count), options.repeat, others)
             for line in format_table(name, int(count), found):
                 print(line, flush=True)
             is_sound &= all(run.is_complete for runs in found.values() for run in runs)
@@ -61,17 +66,17 @@ def main(words: list[str] | None = None) -> int:
 
 
 def measure_kept(
-    farm: SshdFarm, workload: str, hosts: int, repeat: int
+    farm: SshdFarm, workload: str, hosts: int, repeat: int, others: Sequence[str] = ("ssh",)
 ) -> dict[str, list[KeptFigures]]:
-    """Return the figures of commands that connect, that find connections, and of ssh."""
+    """Return the figures of commands that connect, that find connections, and of other tools."""
     with tempfile.TemporaryDirectory(prefix="orch-run-") as runtime:
         environ = {**farm.environ(), "XDG_RUNTIME_DIR": runtime}
         kept = {**environ, "ORCH_PERSIST": PERSIST}
-        found: dict[str, list[KeptFigures]] = {"orch": [], "orch, kept": [], "ssh, kept": []}
+        found: dict[str, list[KeptFigures]] = {"orch": [], "orch, kept": []}
         # beforehand, because the measured commands' children are adopted and waited for
         up = [*orch(BenchJob(farm, "W1", hosts, ""))[:-5], "warm", "up"]
         subprocess.run(up, env=kept, check=True, capture_output=True)
-        masters = _with_control_master(ssh(BenchJob(farm, workload, hosts, "m")))
+        masters = _with_control_master(ssh(BenchJob(farm, workload, hosts, "m")), farm)
         subprocess.run(masters, env=environ, check=True, stdout=subprocess.DEVNULL)
         _wait_for_shells(farm, kept, hosts)
         try:
@@ -80,8 +85,11 @@ def measure_kept(
                 found["orch"].append(_measure(farm, orch(job), environ))
                 job = BenchJob(farm, workload, hosts, f"k{number}")
                 found["orch, kept"].append(_measure(farm, orch(job), kept, hosts))
-                job = BenchJob(farm, workload, hosts, f"s{number}")
-                found["ssh, kept"].append(_measure(farm, _with_control_master(ssh(job)), environ))
+                for other in others:
+                    job = BenchJob(farm, workload, hosts, f"{other}{number}")
+                    if words := _with_control_master(job_command(other, job), farm):
+                        runs = found.setdefault(f"{other}{_KEEPS[other]}", [])
+                        runs.append(_measure(farm, words, environ))
         finally:
             end_broker(farm.project, kept)
             _end_control_masters(farm)
@@ -141,9 +149,15 @@ def _wait_for_shells(farm: SshdFarm, environ: Mapping[str, str], hosts: int) -> 
         time.sleep(0.05)
 
 
-def _with_control_master(words: Sequence[str]) -> list[str]:
-    options = "ssh -o ControlMaster=auto -o ControlPath=/tmp/orch-cm-%C -o ControlPersist=600 -F"
-    return [word.replace("ssh -F", options) for word in words]
+def _with_control_master(words: Sequence[str], farm: SshdFarm) -> list[str]:
+    """Return a command whose ssh uses the kept connections; tools without ssh are unchanged."""
+    if not words:
+        return []
+    config = farm.folder / "ssh_config_kept"
+    options = "    ControlMaster auto\n    ControlPath /tmp/orch-cm-%C\n    ControlPersist 600\n"
+    config.write_text(f"{farm.ssh_config.read_text()}{options}")
+    plain, kept = f"-F {farm.ssh_config}", f"-F {config}"
+    return ["env", f"ANSIBLE_SSH_ARGS={kept}", *(word.replace(plain, kept) for word in words)]
 
 
 def _end_control_masters(farm: SshdFarm) -> None:
