@@ -70,6 +70,8 @@ with socket.socket() as s:  # ip link set lo up
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = b"test" if self.path.endswith(".tar.gz") else b"OK"
+        if self.path.endswith(".asc"):
+            body = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
