@@ -88,8 +88,8 @@ KEYWORD_HINTS = {
     "local_action": "write `local: true` on the step",
     "module_defaults": "write `defaults: {MODULE: {…}}` in stage.yml or a role",
     "force_handlers": "handlers of a failed host are shown with the command that runs them",
-    "async": "write `run: nohup … &`: a step ends when its command does; wait by `until:`",
-    "poll": "write `until:` with `retries:` and `delay:`",
+    "async": "write `timeout: 5m`: a long step keeps its connection alive",
+    "poll": "leave it out: the end of a step is noticed at once",
     "state": "write it in the module's mapping, like `service: {name: x, state: started}`",
     "ansible_host": "write `address: …`",
     "ansible_port": "write `connect: {port: …}`",
@@ -188,6 +188,7 @@ LOOKUPS = {
     "env": "env.NAME",
     "file": "read('FILE')",
     "first_found": "first_found([…])",
+    "fileglob": "fileglob('PATTERN')",
     "template": "render('FILE')",
     "unvault": "read('FILE')",
     "vars": "vars['NAME']",
@@ -212,7 +213,6 @@ LOOKUP_HINTS = {
     "indexed_items": "write `loop: LIST` with `loop_control: {index: i}`",
     "config": "there is none: orch has no configuration of its own",
     "csvfile": "write `lines('FILE')` and `.split(',')`",
-    "fileglob": "name the files, or copy their folder with `upload: {src: …}`",
     "ini": "write the values into the inventory",
     "inventory_hostnames": "write {{ roles.ROLE }}",
     "lines": "run the command in a step with `local: true`, and write `NAME.stdout.splitlines()`",
@@ -245,7 +245,10 @@ def lookup_hint(name: str, argument: str = "") -> str:
         return f'{hint}; see "Coming from Ansible"'
     if short not in LOOKUPS:
         return f"there is no lookup '{short}': {hint}"
-    return hint.replace("FILE", argument).replace("NAME", argument) if argument else hint
+    if argument:
+        for placeholder in ("FILE", "NAME", "PATTERN"):
+            hint = hint.replace(placeholder, argument)
+    return hint
 
 
 RESULT_FIELD_HINTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,21 @@ class ProjectFiles:
         """Return the absolute path of a file, or '' if there is none."""
         return str(self._inside(name, mark) or "")
 
+    def match_files(self, pattern: str, mark: SourcePosition) -> list[str]:
+        """Return the absolute paths of the files that match a pattern of glob(7), in order.
+
+        They are those beside the file at ``mark`` or, if there are none, below the root.
+        """
+        if "\0" in pattern:
+            raise _unusable(f"'{pattern}' is not a path")
+        for folder in self._folders(mark):
+            # Path.glob would match hidden files
+            names = sorted(glob.glob(pattern, root_dir=folder, recursive=True))  # noqa: PTH207
+            found = [self.find_file(str(folder / name), mark) for name in names]
+            if any(found):
+                return [path for path in found if path]
+        return []
+
     def compile_file(
         self, name: str, mark: SourcePosition, secrets: SecretResolver
     ) -> tuple[TextTemplate, bool]:
@@ -133,8 +149,7 @@ class ProjectFiles:
         Raises UnusableValueError for a path that leads out of the project.
         """
         root = self._root.resolve()
-        folders = (Path(mark.path).parent.absolute(), root) if mark.line else (root,)
-        for folder in folders:
+        for folder in self._folders(mark):
             try:
                 path = (folder / name).resolve()
             except (OSError, ValueError, RuntimeError):
@@ -146,6 +161,11 @@ class ProjectFiles:
             if path.is_file():
                 return path
         return None
+
+    def _folders(self, mark: SourcePosition) -> tuple[Path, ...]:
+        """Return the folders that a path at ``mark`` may be relative to, the first one first."""
+        root = self._root.resolve()
+        return (Path(mark.path).parent.absolute(), root) if mark.line else (root,)
 
     def _text(self, path: Path, mark: SourcePosition) -> str:
         """Return the text of a file. Raises UnusableValueError if it cannot be read."""

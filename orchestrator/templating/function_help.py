@@ -94,6 +94,8 @@ FILTER_HELP: Mapping[str, str] = {
     "sort": "The items sorted; `attribute=` names what they are sorted by",
     "split": "The parts of a text between separators: `x | split(',')` (Ansible)",
     "splitext": "A path without its extension, and the extension (Ansible)",
+    "strftime": "A time, in seconds since 1970, in a format: `'%Y-%m-%d' | strftime(s, utc=true)`; "
+    "without `utc` in the zone of this machine (Ansible)",
     "string": "The value as text",
     "striptags": "The text without SGML and XML tags",
     "subelements": "Pairs of each mapping and each item of a list inside it (Ansible)",
@@ -104,6 +106,7 @@ FILTER_HELP: Mapping[str, str] = {
     "to_json": "The value as JSON; `indent=`, `sort_keys=` (Ansible)",
     "to_nice_json": "The value as JSON over several lines, with sorted keys (Ansible)",
     "to_nice_yaml": "The value as YAML, an item per line (Ansible)",
+    "to_uuid": "The UUID that a text always has in a namespace, by default Ansible's own (Ansible)",
     "to_yaml": "The value as YAML (Ansible)",
     "tojson": "The same as `to_json` (orch)",
     "trim": "The text without whitespace, or other characters, at both ends",
@@ -198,6 +201,7 @@ FILTER_EXAMPLES: Mapping[str, tuple[str, str]] = {
     "sort": ("[3, 1, 2] | sort", "[1, 2, 3]"),
     "split": ("'a,b' | split(',')", '["a", "b"]'),
     "splitext": ("'site.conf.j2' | splitext", '["site.conf", ".j2"]'),
+    "strftime": ("'%Y-%m-%d %H:%M' | strftime(1767225600, utc=true)", '"2026-01-01 00:00"'),
     "string": ("80 | string", '"80"'),
     "striptags": ("'<b>a</b>' | striptags", '"a"'),
     "subelements": (
@@ -211,6 +215,7 @@ FILTER_EXAMPLES: Mapping[str, tuple[str, str]] = {
     "to_json": ("{'a': [1, true]} | to_json", '"{\\"a\\": [1, true]}"'),
     "to_nice_json": ("{'a': 1} | to_nice_json", '"{\\n    \\"a\\": 1\\n}"'),
     "to_nice_yaml": ("{'a': [1]} | to_nice_yaml", '"a:\\n- 1\\n"'),
+    "to_uuid": ("'web1' | to_uuid", '"4ebc6093-8026-5090-bb95-a592e5a6aec3"'),
     "to_yaml": ("{'a': [1, 2]} | to_yaml", '"a: [1, 2]\\n"'),
     "tojson": ("[1] | tojson", '"[1]"'),
     "trim": ("'  a ' | trim", '"a"'),
@@ -337,6 +342,8 @@ FUNCTION_HELP: Mapping[str, str] = {
     "first_found": "The path of the first of some files that the project has: "
     "`first_found(['files/' ~ host.name, 'files/default'])`; a second argument is the value if "
     "there is none",
+    "fileglob": "The paths of the files of the project that match a pattern, in order: "
+    "`fileglob('files/conf.d/*.conf')`; `**` is any number of folders",
     "render": "The text of such a file as a Jinja template: `render('motd.j2')`",
     "dict": "A mapping of its arguments: `dict(a=1)`",
     "namespace": "An object whose attributes a loop in a template can set",

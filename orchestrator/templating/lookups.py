@@ -53,6 +53,14 @@ def first_found(context: Any, paths: Any, default: Any = _NOTHING) -> Any:
 
 
 @pass_context
+def fileglob(context: Any, pattern: Any) -> list[str]:
+    """Return the paths of the files of the project that match a pattern, in order."""
+    found = _reader(context).match_files(text_of(pattern), context.mark)
+    context.work.count_step(found)
+    return found
+
+
+@pass_context
 def render(context: Any, path: Any) -> str:
     """Return the text of a template file of the project, rendered with the same names."""
     secrets = secrets_of(context.scope)
@@ -85,6 +93,7 @@ LOOKUPS: Mapping[str, Callable[..., Any]] = {
     "read": read,
     "lines": lines,
     "first_found": first_found,
+    "fileglob": fileglob,
     "render": render,
 }
 """The functions by name."""

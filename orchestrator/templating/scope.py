@@ -61,6 +61,9 @@ class ProjectReader(Protocol):
     def find_file(self, name: str, mark: SourcePosition) -> str:
         """Return the absolute path of a file, or '' if there is none."""
 
+    def match_files(self, pattern: str, mark: SourcePosition) -> list[str]:
+        """Return the absolute paths of the files that match a pattern, in order."""
+
     def compile_file(
         self, name: str, mark: SourcePosition, secrets: SecretResolver
     ) -> tuple[Any, bool]:

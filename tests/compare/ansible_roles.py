@@ -341,6 +341,8 @@ class TaskChecker:
             if "local" not in self.orch.step_keys:
                 yield "keyword connection"
             return
+        if key == "poll" and _plain(value) not in (0, "0"):
+            return  # how often Ansible looks whether the step has ended
         mapped = self.names["keywords"].get(key)
         if mapped == "readonly" and "run" not in entry:
             if _plain(value) is not False or not self._changes_nothing(entry):

@@ -50,12 +50,14 @@ ANSIBLE_FILTERS: Mapping[str, Callable[..., Any]] = {
     "regex_search": texts.regex_search,
     "split": texts.split,
     "splitext": texts.splitext,
+    "strftime": texts.strftime,
     "subelements": containers.subelements,
     "symmetric_difference": containers.symmetric_difference,
     "ternary": containers.ternary,
     "to_json": formats.to_json,
     "to_nice_json": formats.to_nice_json,
     "to_nice_yaml": formats.to_nice_yaml,
+    "to_uuid": texts.to_uuid,
     "to_yaml": formats.to_yaml,
     "union": containers.union,
     "zip": containers.zip_lists,
@@ -86,7 +88,7 @@ PATTERN_USERS = frozenset(
 PATH_USERS = frozenset(("realpath", "expanduser", "directory", "exists", "file"))
 """Filters and tests whose value is a path on this machine."""
 
-PATH_FUNCTIONS = frozenset(("read", "lines", "first_found", "render"))
+PATH_FUNCTIONS = frozenset(("read", "lines", "first_found", "fileglob", "render"))
 """Functions whose argument is a path of the project."""
 
 HOST_TEXT_HINTS: Mapping[str, str] = {

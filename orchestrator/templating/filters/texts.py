@@ -9,6 +9,8 @@ import base64
 import hashlib
 import posixpath
 import re
+import time
+import uuid
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +22,7 @@ from orchestrator.templating.value_text import UnusableValueError, text_of
 
 MAX_REGEX_CHARS = 1 << 20
 """Length of a text that a regular expression is applied to."""
+_ANSIBLE_NAMESPACE = "361E6D51-FAEC-444A-9079-341386DA8E2E"
 _GROUP = lazy_regex(r"\\(?:([0-9]+)|g<(\w+)>)")
 _BRE_SPECIAL = lazy_regex(r"[].[^$*\\]")
 
@@ -154,6 +157,29 @@ def split(value: Any, separator: str | None = None, maxsplit: int = -1) -> list[
 def splitext(value: Any) -> list[str]:
     """Return a path without its extension, and the extension with its dot."""
     return list(posixpath.splitext(text_of(value)))
+
+
+def strftime(pattern: Any, second: Any = None, utc: bool = False) -> str:
+    """Return a time, in seconds since 1970, in a format of strftime(3), in this machine's zone.
+
+    Raises UnusableValueError without a time: plans do not depend on when they are made.
+    """
+    if second is None:
+        hint = "`run.started` and `run.release` are the time of the run"
+        raise UnusableValueError("`strftime` needs a time, in seconds since 1970", hint)
+    try:
+        moment = time.gmtime(float(second)) if utc else time.localtime(float(second))
+        return time.strftime(text_of(pattern), moment)
+    except (TypeError, ValueError, OverflowError, OSError):
+        raise UnusableValueError(f"'{text_of(second)}' is not a time in seconds") from None
+
+
+def to_uuid(value: Any, namespace: Any = _ANSIBLE_NAMESPACE) -> str:
+    """Return the UUID of a text in a namespace (RFC 9562, version 5), by default Ansible's own."""
+    try:
+        return str(uuid.uuid5(uuid.UUID(text_of(namespace)), text_of(value)))
+    except ValueError:
+        raise UnusableValueError(f"'{text_of(namespace)}' is not a UUID") from None
 
 
 def quote(value: Any) -> str:

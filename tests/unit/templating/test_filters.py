@@ -248,6 +248,11 @@ none | quote
 [1, 2] is contains(1)
 'abc' is contains('b')
 {'a': 1} is contains('a')
+'%Y-%m-%d %H:%M:%S' | strftime(1767225600, utc=true)
+'%H' | strftime(1767225600.9)
+'%j' | strftime('86400')
+'web1' | to_uuid
+'web1' | to_uuid(namespace='6ba7b810-9dad-11d1-80b4-00c04fd430c8')
 """.strip().splitlines()
 """Expressions with the same value here and in ansible-core, up to the order of a set."""
 
@@ -374,6 +379,9 @@ def test_everything_that_an_expression_can_show_has_an_example() -> None:
         ("'tasks/../..' is exists", "outside of the project"),
         ("'a\\0b' is file", "is not a path"),
         ("'/etc' is mount", "a template does not look at this machine"),
+        ("'%Y' | strftime", "`strftime` needs a time"),
+        ("'%Y' | strftime('soon')", "'soon' is not a time in seconds"),
+        ("'a' | to_uuid('b')", "'b' is not a UUID"),
         ("'a' is issubset('b')", "write `is subset(…)`"),
     ],
 )
