@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 from orchestrator.modules import MODULES_FOLDER
 from tests.integration.modules.test_git_module import run_git
 from tests.integration.modules.test_package_module import REPOSITORY
+from tests.integration.modules.test_pip_module import make_wheel
 from tests.support.machine import MachineRun, ShellMachine, result_message
 from tests.support.private_copy import give_own_tmp, run_in_copy, run_inside_copy
 
@@ -128,6 +129,8 @@ def project(machine: ShellMachine) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     subprocess.run(["tar", "-czf", "app.tar.gz", "app"], cwd=root / "build", check=True)
+    for name in ("shop-theme", "shop-api"):
+        make_wheel(machine.root.parent / "wheels", name, "1.0")
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +156,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShellMachin
             f'[url "{folder}/"]\n  insteadOf = git@example.com:\n[safe]\n  directory = *\n'
         )
         home = f"HOME={machine.home}\n"
+        run_in_copy(machine, f"ln -s '{folder}/wheels' /srv/wheels")
         run_in_copy(
             machine, home + SETUP + DATABASES + REPOSITORY + PACKAGES + "apt-get -qq update\n"
         )
