@@ -37,6 +37,7 @@ from orchestrator.modules import MODULES_FOLDER
 from orchestrator.planner.fact_sources import FactSources
 from orchestrator.planner.host_diagnostics import HostDiagnostics
 from orchestrator.planner.host_scope import HostScope
+from orchestrator.planner.module_script import listed_names
 from orchestrator.planner.project_files import ProjectFiles
 from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.resource_claims import check_claims
@@ -226,7 +227,8 @@ def _missing_params(call: TaskCall, callee: Task) -> Iterator[Diagnostic]:
     payloads = callee.module.payloads if callee.module else ()
     names = [name for each in payloads for name in sorted(each.what.names)]
     if len(payloads) > 1 and not call.args.keys() & set(names):
-        yield Diagnostic(f"task '{call.task}' needs one of {' and '.join(names)}", call.mark)
+        message = f"task '{call.task}' needs one of {listed_names(names)}"
+        yield Diagnostic(message, call.mark)
 
 
 def _missing_payload_files(call: TaskCall, callee: Task, scope: HostScope) -> Iterator[Diagnostic]:
@@ -234,7 +236,7 @@ def _missing_payload_files(call: TaskCall, callee: Task, scope: HostScope) -> It
     for payload in callee.module.payloads if callee.module else ():
         names = payload.what.names
         written = [call.args[name] for name in names if name in call.args]
-        if payload.kind == "text" or len(written) != len(names):
+        if payload.kind in ("text", "host") or len(written) != len(names):
             continue
         if all(template.constant for template in written):
             yield from _missing_payload_file(payload, task_scope)

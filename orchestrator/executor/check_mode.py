@@ -12,8 +12,8 @@ from orchestrator.executor.host_state import (
     CheckSkippedStep,
     HostTaskState,
     can_cause,
+    changes_what_is_observed,
     find_cause,
-    makes_what_is_needed,
 )
 from orchestrator.model.command import StepCommand
 from orchestrator.model.condition import (
@@ -60,9 +60,9 @@ class CheckModeFilter:
             self._queued = [each for each in self._queued if not self._has_ended(each[0])]
             if len(self._queued) >= _MAX_QUEUED:
                 return True
-        if command.effects.observes and any(
+        if any(
             not self._has_ended(number)
-            and makes_what_is_needed(each, command.effects, self._target_host(step))
+            and changes_what_is_observed(each, command.effects, self._target_host(step))
             for number, each, _ in self._queued
         ):
             return True
@@ -82,11 +82,11 @@ class CheckModeFilter:
                 message = f"it depends on '{unknown[number]}', whose result is not known"
                 return StepResult(Status.UNKNOWN, reason=message)
         target_host = self._target_host(step)
-        if command.effects.observes:
-            for skipped_step in reversed(self._state.host_state.skipped_by_check):
-                if makes_what_is_needed(skipped_step, command.effects, target_host):
-                    message = skipped_step.failure_reason(command.effects, target_host)
-                    return StepResult(Status.UNKNOWN, reason=message)
+        for skipped_step in reversed(self._state.host_state.skipped_by_check):
+            if changes_what_is_observed(skipped_step, command.effects, target_host):
+                self._state.effects[step.number] = command.effects
+                message = skipped_step.failure_reason(command.effects, target_host)
+                return StepResult(Status.UNKNOWN, reason=message)
         unknown_if: Condition = ConstantCondition(True)
         if (
             find_cause(self._state.host_state.skipped_by_check, command.effects, target_host)

@@ -322,7 +322,7 @@ class CheckSkippedStep(Struct, frozen=True):
 
     def failure_reason(self, effects: StepEffects, host: str) -> str:
         """Return why the failure of a step with these effects does not predict a failed run."""
-        depends = "depends" if makes_what_is_needed(self, effects, host) else "may depend"
+        depends = "depends" if _makes_what_is_needed(self, effects, host) else "may depend"
         return f"it {depends} on '{self.name}', which was not run"
 
 
@@ -337,14 +337,14 @@ def find_cause(
     candidates = [each for each in reversed(skipped_steps) if can_cause(each, effects, host)]
     ranked = sorted(
         candidates,
-        key=lambda each: (not makes_what_is_needed(each, effects, host), each.is_uncertain),
+        key=lambda each: (not _makes_what_is_needed(each, effects, host), each.is_uncertain),
     )
     return ranked[0] if ranked else None
 
 
 def can_cause(skipped_step: CheckSkippedStep, effects: StepEffects, host: str) -> bool:
     """Return True if the skipped step can be the cause if a step with these effects fails."""
-    if skipped_step.effects.may_change_anything or makes_what_is_needed(
+    if skipped_step.effects.may_change_anything or _makes_what_is_needed(
         skipped_step, effects, host
     ):
         return True
@@ -352,14 +352,24 @@ def can_cause(skipped_step: CheckSkippedStep, effects: StepEffects, host: str) -
     return effects.may_read_anything and (host == CONTROLLER or skipped_step.host != CONTROLLER)
 
 
-def makes_what_is_needed(skipped_step: CheckSkippedStep, effects: StepEffects, host: str) -> bool:
-    """Return True if the skipped step would change what a step with these effects needs."""
+def changes_what_is_observed(
+    skipped_step: CheckSkippedStep, effects: StepEffects, host: str
+) -> bool:
+    """Return True if the skipped step would change what determines the step's result."""
+    return skipped_step.host == host and _makes_one_of(skipped_step, effects.observed_names)
+
+
+def _makes_what_is_needed(skipped_step: CheckSkippedStep, effects: StepEffects, host: str) -> bool:
     if skipped_step.host == host and skipped_step.effects.module in effects.needed_modules:
         return True
-    return skipped_step.host == host and any(
+    return skipped_step.host == host and _makes_one_of(skipped_step, effects.needed_names)
+
+
+def _makes_one_of(skipped_step: CheckSkippedStep, names: Iterable[str]) -> bool:
+    return any(
         _names_overlap(created, needed)
         for created in skipped_step.effects.created_names
-        for needed in effects.needed_names
+        for needed in names
     )
 
 

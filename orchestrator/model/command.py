@@ -91,8 +91,8 @@ class StepEffects(Struct, frozen=True):
     ``needed_names``: the paths and names that it depends on; ``may_read_anything``: it may read
     anything else. ``waits_for_state``: a normal run would wait for the desired state. Paths are
     absolute, or start with ``~``. ``module`` is the step's module, and ``needed_modules`` are those
-    on whose steps it depends. ``observes``: its result tells what it depends on, so that it is not
-    known if an earlier step would change that.
+    on whose steps it depends. ``observed_names``: the paths and names whose state determines the
+    result, which is therefore not known if an earlier step would change one of them.
     """
 
     created_names: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ class StepEffects(Struct, frozen=True):
     waits_for_state: bool = False
     module: str = ""
     needed_modules: tuple[str, ...] = ()
-    observes: bool = False
+    observed_names: tuple[str, ...] = ()
 
 
 class WorkingFolder(Struct, frozen=True):

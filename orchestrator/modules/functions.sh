@@ -361,11 +361,13 @@ contents() {
   else state contents 'different'; replaced "$1"
   fi
 }
-# compared PATH OWNER GROUP VALIDATE IN_PLACE: the probe of modules whose payload is the content of
-# a file. New content is validated.
+# compared PATH OWNER GROUP VALIDATE IN_PLACE [FORCE]: the probe of modules whose payload is the
+# content of a file. New content is validated. With FORCE false any existing content is as given.
+# Sets path f_type f_equal.
 compared() {
   resolve_file "$1" || return
   report_attributes "$2" "$3" || return
+  [ "$6$f_type" != falsefile ] || { f_equal=1; state contents 'as given'; return; }
   contents "$path" || return
   [ "$f_equal" ] || { replaceable "$5" && tried "$4"; }
 }
@@ -448,7 +450,10 @@ f_tell() {
 report_new_text() {
   [ "$o_show" ] || return 0
   f_report_new_text_size=$(payload | wc -c)
-  if [ $((f_report_new_text_size)) -gt 65536 ]; then o_report new# long >&4; else payload | f_tell new >&4; fi
+  if [ $((f_report_new_text_size)) -gt 65536 ]; then o_report new# long >&4
+  elif [ "$f_report_new_text_size" != "$(payload | tr -d '\000' | wc -c)" ]; then o_report new# binary >&4
+  else payload | f_tell new >&4
+  fi
 }
 # beside PATH [USUAL]: create an empty temporary file in the same directory, which only its owner
 # can read and which is removed when the fix ends. Create the directory if necessary. With USUAL,
@@ -594,13 +599,17 @@ systemctl_in() {
 # Editing of texts by line. Regular expressions of grep are POSIX extended ones, on bytes.
 
 # text_at PATH OWNER GROUP CREATE: resolve_file for a text file; report its attributes. Fail if it
-# does not exist, unless CREATE is true.
+# does not exist, unless CREATE is true; with `never` there is no param for that.
 # Sets path f_type.
 text_at() {
   resolve_file "$1" || return
   report_attributes "$2" "$3" || return
   if [ $f_type = absent ]; then
-    [ "$4" = true ] || { echo "there is no $1: \`create: true\` makes it" >&2; return 1; }
+    case $4 in
+    true) ;;
+    never) echo "there is no $1" >&2; return 1;;
+    *) echo "there is no $1: \`create: true\` makes it" >&2; return 1;;
+    esac
   else
     readable "$path" || return
     tr -d '\000' <"$path" | cmp -s - "$path" ||
@@ -649,10 +658,13 @@ $2
 END
   fi
 }
-# last_hit OPTIONS PATTERN: print the last number of hits.
+# one_hit FIRST OPTIONS PATTERN: print the last number of hits or, if FIRST is true, the first.
 # Reads path f_cr.
-last_hit() { f_last_hit_hits=$(hits "$1" "$2") || return; echo "${f_last_hit_hits##*"$o_nl"}"; }
-# spot AFTER BEFORE: determine the number of lines (f_end), how many of them come before the
+one_hit() {
+  f_one_hit_hits=$(hits "$2" "$3") || return
+  if [ "$1" = true ]; then echo "${f_one_hit_hits%%"$o_nl"*}"; else echo "${f_one_hit_hits##*"$o_nl"}"; fi
+}
+# spot AFTER BEFORE [FIRST]: determine the number of lines (f_end), how many of them come before the
 # insertion (f_keep), and the first one after it (f_from).
 # Sets f_end f_cr f_keep f_from.
 # Reads path.
@@ -661,23 +673,24 @@ spot() {
   counted
   f_keep=
   if [ "$2" = BOF ]; then f_keep=0
-  elif [ "$2" ]; then f_keep=$(last_hit E "$2") || return; f_keep=${f_keep:+$((f_keep-1))}
-  elif [ "$1" ] && [ "$1" != EOF ]; then f_keep=$(last_hit E "$1") || return
+  elif [ "$2" ]; then f_keep=$(one_hit "$3" E "$2") || return; f_keep=${f_keep:+$((f_keep-1))}
+  elif [ "$1" ] && [ "$1" != EOF ]; then f_keep=$(one_hit "$3" E "$1") || return
   fi
   f_keep=${f_keep:-$f_end}
   f_from=$((f_keep+1))
 }
-# dropped [COMMAND]: print the text at path after the sed commands in f_gone, which delete one line
-# each, and COMMAND.
+# dropped [COMMAND [FIRST]]: print the text at path after the sed command FIRST, those in f_gone,
+# which delete one line each, and COMMAND.
 # Reads path f_gone.
 dropped() {
   LC_ALL=C sed -f - -- "$path" <<END
+$2
 $f_gone
 $1
 END
 }
 # splice: print the text at path with f_text, which is whole lines, between f_keep and f_from, and
-# without the lines before that f_gone deletes.
+# without the lines that f_gone deletes.
 # Reads path f_text f_end f_keep f_from f_cr f_gone.
 splice() {
   if [ $f_end -gt 0 ]; then
@@ -689,34 +702,137 @@ splice() {
       printf '%s\n' "$f_cr"
   fi
   printf %s "$f_text"
-  [ $f_from -gt $f_end ] || tail -n +$f_from <"$path"
+  if [ $f_from -gt $f_end ]; then :
+  elif [ "$f_gone" ] && [ $f_from -gt 1 ]; then dropped '' "1,$((f_from-1))d"
+  else tail -n +$f_from <"$path"
+  fi
 }
 # line_at NUMBER: print that line of the text at path.
 # Reads path f_cr.
 line_at() { head -n "$1" <"$path" | tail -n 1 | bare; }
-# plan_line STATE MATCH AFTER BEFORE [LINE]: determine where the line or the line that it replaces
+# literal_regex TEXT: build a regular expression (ERE) that matches the text.
+# Sets f_regex.
+literal_regex() {
+  f_literal_regex_rest=$1 f_regex=
+  while :; do
+    case $f_literal_regex_rest in
+    *["[\\.^\$*+?{}()|"]*)
+      f_literal_regex_head=${f_literal_regex_rest%%["[\\.^\$*+?{}()|"]*}
+      f_literal_regex_rest=${f_literal_regex_rest#"$f_literal_regex_head"}
+      f_regex=$f_regex$f_literal_regex_head\\${f_literal_regex_rest%"${f_literal_regex_rest#?}"}
+      f_literal_regex_rest=${f_literal_regex_rest#?};;
+    *) f_regex=$f_regex$f_literal_regex_rest; return;;
+    esac
+  done
+}
+# regex_groups REGEX: print the number of groups in a regular expression (ERE).
+regex_groups() { echo $(($(printf %s "$1" | LC_ALL=C sed -E -e 's/\\.//g' -e 's/\[\^?\]?[^]]*\]//g' | tr -cd '(' | wc -c))); }
+# substitution REGEX TEXT FLAGS: build the sed command (ERE) that replaces matches by the text, in
+# which \1 to \9 are groups, \0 is the match, \n a newline, \t a tab and \\ a backslash.
+# Sets f_substitution.
+# Reads f_cr.
+substitution() {
+  f_substitution_mark=$(printf '\001') f_substitution_rest=$2 f_substitution=
+  case $1 in
+  '') echo "the pattern is empty" >&2; return 64;;
+  *"$o_nl"*|*"$f_substitution_mark"*) echo "the pattern contains a newline or a control character" >&2; return 64;;
+  esac
+  while :; do
+    case $f_substitution_rest in
+    *[\\\&"$o_nl"]*)
+      f_substitution_head=${f_substitution_rest%%[\\\&"$o_nl"]*}
+      f_substitution_rest=${f_substitution_rest#"$f_substitution_head"}
+      f_substitution=$f_substitution$f_substitution_head
+      case $f_substitution_rest in
+      \\[1-9]*)
+        f_substitution_group=${f_substitution_rest#?}
+        f_substitution_group=${f_substitution_group%"${f_substitution_group#?}"}
+        # busybox sed does not check it
+        [ "$f_substitution_group" -le "$(regex_groups "$1")" ] ||
+          { printf '%s\n' "there is no group for \\$f_substitution_group in the pattern" >&2; return 64; }
+        f_substitution=$f_substitution\\$f_substitution_group;;
+      \\\\*) f_substitution=$f_substitution${f_substitution_rest%"${f_substitution_rest#??}"};;
+      \\0*) f_substitution=$f_substitution\&;;
+      \\n*|"$o_nl"*) f_substitution=$f_substitution$f_cr\\$o_nl;;
+      \\t*) f_substitution=$f_substitution$(printf '\t');;
+      \&*) f_substitution=$f_substitution\\\&;;
+      *) printf '%s\n' "'${f_substitution_rest%"${f_substitution_rest#??}"}' in the new text is not \\0 to \\9, \\n, \\t or \\\\" >&2; return 64;;
+      esac
+      case $f_substitution_rest in
+      \\*) f_substitution_rest=${f_substitution_rest#??};;
+      *) f_substitution_rest=${f_substitution_rest#?};;
+      esac;;
+    *"$f_substitution_mark"*) echo "the new text contains a control character" >&2; return 64;;
+    *) break;;
+    esac
+  done
+  f_substitution=s$f_substitution_mark$1$f_substitution_mark$f_substitution$f_substitution_rest$f_substitution_mark$3
+}
+# substituted RANGE: copy stdin with f_substitution applied to these lines; carriage returns at
+# their ends are kept.
+# Reads f_substitution f_cr.
+substituted() {
+  f_substituted_script=$f_substitution
+  [ -z "$f_cr" ] ||
+    f_substituted_script="/$f_cr\$/ {${o_nl}s/$f_cr\$//$o_nl$f_substitution${o_nl}s/\$/$f_cr/${o_nl}b$o_nl}$o_nl$f_substitution"
+  LC_ALL=C sed -E -f /dev/fd/6 6<<END
+$1 {$o_nl$f_substituted_script$o_nl}
+END
+}
+# plan_substitution RANGE: determine whether f_substitution changes these lines of the file at path;
+# payload then prints the new text.
+# Sets f_due.
+# Reads path f_substitution f_cr.
+plan_substitution() {
+  f_due= f_plan_substitution_range=$1
+  payload() { substituted "$f_plan_substitution_range" <"$path"; }
+  # checked first, because a pipeline hides the error of an invalid pattern
+  substituted "$1" </dev/null || return
+  ! payload | cmp -s - "$path" || return 0
+  f_due=1
+  if [ "$(payload | digest /dev/stdin)" != "$(payload | substituted "$1" | digest /dev/stdin)" ]; then
+    echo "the new text matches again, and would change in every run: the pattern must not match it" >&2
+    return 1
+  fi
+}
+# plan_expansion MATCH TEXT: determine whether a line that matches is not the text, with the groups
+# of the match inserted as by substitution; payload then prints the file with those texts.
+# Sets f_due f_end f_cr f_substitution.
+# Reads path.
+plan_expansion() {
+  [ "$1" ] || { echo "\`backrefs\` requires \`match\`" >&2; return 64; }
+  f_plan_expansion_mark=$(printf '\002') f_due=
+  counted
+  [ $f_end -gt 0 ] || return 0
+  ! LC_ALL=C grep -q "$f_plan_expansion_mark" <"$path" ||
+    { echo "$path contains control characters" >&2; return 1; }
+  substitution "$1" "$f_plan_expansion_mark$2$f_plan_expansion_mark" '' || return
+  f_substitution="$f_substitution${o_nl}s/^[^$f_plan_expansion_mark]*$f_plan_expansion_mark//${o_nl}s/$f_plan_expansion_mark[^$f_plan_expansion_mark]*\$//"
+  plan_substitution "1,$f_end"
+}
+# plan_line STATE MATCH AFTER BEFORE FIRST [LINE]: determine where the line or the line that it replaces
 # is (f_at), its content (f_have), and whether a change is due (f_due). payload then prints the new
 # text.
 # Sets f_at f_have f_due f_text f_end f_cr f_keep f_from f_gone.
 # Reads path.
 plan_line() {
   case $#$1$2 in
-  4absent?*|5*) ;;
+  5absent?*|6*) ;;
   *) echo "give \`line\` or, to remove lines, \`match\`" >&2; return 64;;
   esac
-  case $5 in *"$o_nl"*) echo "\`line\` contains several lines: use text_block" >&2; return 64;; esac
+  case $6 in *"$o_nl"*) echo "\`line\` contains several lines: use text_block" >&2; return 64;; esac
   f_gone= f_have=
   if [ "$1" = absent ]; then
     counted
-    if [ "$2" ]; then f_plan_line_hits=$(hits E "$2"); else f_plan_line_hits=$(hits Fx "${5%"$f_cr"}"); fi || return
+    if [ "$2" ]; then f_plan_line_hits=$(hits E "$2"); else f_plan_line_hits=$(hits Fx "${6%"$f_cr"}"); fi || return
     f_at=${f_plan_line_hits##*"$o_nl"}
     f_due=$f_at
     [ -z "$f_at" ] || f_gone=$(printf '%s\n' "$f_plan_line_hits" | sed 's/$/d/')
     payload() { dropped; }
     return
   fi
-  spot "$3" "$4" || return
-  f_plan_line_line=${5%"$f_cr"}
+  spot "$3" "$4" "$5" || return
+  f_plan_line_line=${6%"$f_cr"}
   f_due= f_text=$f_plan_line_line$f_cr$o_nl
   f_plan_line_same=$(hits Fx "$f_plan_line_line") || return
   f_at=${f_plan_line_same##*"$o_nl"}
@@ -724,9 +840,12 @@ plan_line() {
     f_plan_line_hits=$(hits E "$2") || return
     for f_plan_line_hit in $f_plan_line_hits; do
       case $o_nl$f_plan_line_same$o_nl in *"$o_nl$f_plan_line_hit$o_nl"*) continue;; esac
-      # the last matching line is replaced unless the line exists elsewhere
-      [ -z "$f_due" ] || f_gone=$f_gone${f_due}d$o_nl
-      f_due=$f_plan_line_hit
+      # one matching line is replaced unless the line exists elsewhere
+      if [ "$f_due$5" = "${f_due:-x}true" ]; then f_gone=$f_gone${f_plan_line_hit}d$o_nl
+      else
+        [ -z "$f_due" ] || f_gone=$f_gone${f_due}d$o_nl
+        f_due=$f_plan_line_hit
+      fi
     done
   fi
   payload() { splice; }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -41,6 +41,9 @@ T = TypeVar("T")
 _HOST_CHOICE = "could name any file of this machine"
 _NAME_FILES_HINT = "name the files in the task, one step for each, and choose by `when`"
 
+_TEXT_KINDS = ("text", "host")
+"""Kinds of payloads whose value does not name a local file."""
+
 _MAX_INLINE_ARCHIVE = 8 * 1024
 """Limit in bytes of archives that are sent inside the script, where a NUL takes five characters."""
 
@@ -59,6 +62,8 @@ def desired_state(module: ModuleSpec, task_scope: TaskScope) -> DesiredState:
     if not module.payloads:
         return DesiredState(states)
     content = _payload_content(module, task_scope)
+    if content is None:
+        return DesiredState(states)
     if isinstance(content, FileTree):
         return _tree_state(states, content)
     if isinstance(content, UploadPayload):
@@ -96,7 +101,7 @@ def _tree_state(states: Mapping[str, str], tree: FileTree) -> DesiredState:
 def check_payload_sources(module: ModuleSpec, task_scope: TaskScope) -> None:
     """Raise DefinitionError if text from a host would determine the local file to send."""
     for payload in module.payloads:
-        if payload.kind != "text":
+        if payload.kind not in _TEXT_KINDS:
             for template in (payload.what, payload.exclude, payload.keep_modes):
                 if template is not None:
                     _check_trusted(template, task_scope, refuse_host_text)
@@ -258,25 +263,37 @@ def _payload_function(data: bytes) -> str:
     return f"o_literal=1;payload() {{ printf %b {shell_quote(text)}; }}"
 
 
-def _payload_content(module: ModuleSpec, task_scope: TaskScope) -> bytes | UploadPayload | FileTree:
-    """Return the module's payload; of several, the one that has a value."""
+def _payload_content(
+    module: ModuleSpec, task_scope: TaskScope
+) -> bytes | UploadPayload | FileTree | None:
+    """Return the module's payload; of several, the one that has a value.
+
+    It is None if the host has it.
+    """
     payload_values = [(each, _payload_value(each, task_scope)) for each in module.payloads]
     if len(payload_values) > 1:
         names = [", ".join(sorted(each.what.names)) for each, _ in payload_values]
         payload_values = [(each, value) for each, value in payload_values if value is not None]
         if len(payload_values) != 1:
-            message = f"task '{task_scope.task.name}' needs one of {' and '.join(names)}"
+            message = f"task '{task_scope.task.name}' needs one of {listed_names(names)}"
             marks = [value.mark for value in task_scope.written_args.values()]
             found = f", found {len(payload_values)}" if payload_values else ""
             raise DefinitionError(
                 Diagnostic(message + found, marks[0] if marks else task_scope.task.mark)
             )
     payload, value = payload_values[0]
+    if payload.kind == "host":
+        return None
     return _load_payload(payload, value, task_scope)
 
 
+def listed_names(names: Sequence[str]) -> str:
+    """Return at least two names as ``a, b and c``."""
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def _payload_value(payload: ModulePayload, task_scope: TaskScope) -> object:
-    if payload.kind == "text":
+    if payload.kind in _TEXT_KINDS:
         return payload.what.render(task_scope)
     return _check_trusted(payload.what, task_scope, render_trusted)
 

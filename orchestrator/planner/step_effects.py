@@ -95,8 +95,19 @@ def module_effects(
         found,
         module=task_scope.task.name,
         needed_modules=tuple(map(str, module.needs)),
-        observes=bool(module.returns),
+        observed_names=found.needed_names
+        if module.returns
+        else tuple(_host_payload_effects(module, task_scope, workdir)),
     )
+
+
+def _host_payload_effects(
+    module: ModuleSpec, task_scope: TaskScope, workdir: WorkingDirectory
+) -> Iterator[str]:
+    """Yield the host's path whose content the module copies, if it copies one."""
+    for payload in module.payloads:
+        if payload.kind == "host":
+            yield from _path_effects(payload.what.render(task_scope), workdir)
 
 
 def _declared_effects(

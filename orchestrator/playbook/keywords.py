@@ -619,6 +619,11 @@ PAYLOAD: KeyTable = {
     "text": FileKey("any", "The bytes as a text"),
     "file": FileKey("template", "A file of the project", example='file: "{{ src }}"'),
     "template": FileKey("template", "A Jinja template of the project"),
+    "host": FileKey(
+        "template",
+        "A path on the host, instead of bytes to send: `functions` then define `payload`",
+        example='host: "{{ remote_src }}"',
+    ),
     "tree": FileKey("template", "A folder of the project, with everything in it"),
     "tries": FileKey(
         "template", "A command that tests the file; check mode then sends the bytes, too"

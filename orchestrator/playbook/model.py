@@ -121,8 +121,9 @@ class ModulePayload(Struct, frozen=True):
     """Bytes that a module uploads.
 
     ``kind`` is ``text`` (the value itself), or ``file``, ``template`` or ``tree`` (the value is a
-    local path). For a tree, ``exclude`` are the patterns of paths to skip, and ``keep_modes`` is
-    true if its files keep all their permissions.
+    local path), or ``host``: nothing is sent, and the module's functions print the bytes of the
+    path on the host. For a tree, ``exclude`` are the patterns of paths to skip, and ``keep_modes``
+    is true if its files keep all their permissions.
     """
 
     kind: str

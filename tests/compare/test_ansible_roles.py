@@ -39,7 +39,6 @@ DOES_NOT = {
     "{apt: {name: x, state: build-dep}}": "value of apt.state: build-dep",
     "{file: {path: /x, state: hard}}": "value of file.state",
     "{file: {path: /x, state: '{{ x }}'}}": "value of file.state",
-    "{copy: {src: a, dest: b, remote_src: yes}}": "value of copy.remote_src",
     "{shell: ls, async: 10}": "keyword async",
     "{apt: {name: x}, check_mode: no}": "keyword check_mode of a module",
     "{shell: ls, with_fileglob: x}": "keyword with_fileglob",
@@ -90,11 +89,11 @@ def test_plays_blocks_and_handlers_are_read_and_counted(
 
 def test_the_names_are_those_of_orch() -> None:
     checker = TaskChecker()
-    assert set(checker.unknown_names()) <= {"replace"}
+    assert set(checker.unknown_names()) <= set()
     for name, entry in checker.names["modules"].items():
         for case in (entry, *entry.get("cases", {}).values()):
             params = checker.orch.params(case["module"]) if "module" in case else None
             for mapped in case.get("params", {}).values() if params is not None else ():
                 target = mapped.get("param") if isinstance(mapped, dict) else mapped
-                missing = {"backrefs", "daemon_reload", "masked", "scope", None}
+                missing = {"daemon_reload", "masked", "scope", None}
                 assert target in params or target in missing, (name, target)

@@ -224,7 +224,7 @@ def test_a_stage_in_error_does_not_make_its_roles_unknown(shop: OrchProject) -> 
     ("step", "what"),
     [
         ("copy: {content: x}", "task 'copy' needs a value for its param 'path'"),
-        ("copy: {path: /tmp/x}", "task 'copy' needs one of src and content"),
+        ("copy: {path: /tmp/x}", "task 'copy' needs one of src, content and remote_src"),
         ("link: {path: /tmp/x}", "task 'link' needs a value for its param 'to'"),
         ("own: {}", "task 'own' needs a value for its param 'x'"),
         ("template: {path: /tmp/x, src: nope.j2}", "cannot read tasks/nope.j2"),

@@ -42,6 +42,12 @@ STEPS = st.one_of(
     module_step("copy", content=TEXTS, mode_=MODES, backup_=st.booleans()),
     module_step("line", line=LINES, create_=st.booleans(), mode_=MODES),
     module_step("line", line=LINES, state=st.just("absent")),
+    module_step("line", line=st.just(r"\1 \0"), match=st.just("^(o.*|x)$"), backrefs=st.just(True)),
+    module_step("replace", match=st.sampled_from(["o", "^.*$"]), text=st.sampled_from(["", "x"])),
+    module_step(
+        "ini_file", option=st.just("x"), value=LINES, section_=LINES, create_=st.booleans()
+    ),
+    module_step("copy", remote_src=st.sampled_from(["/etc/passwd", "/no"]), force_=st.booleans()),
     module_step("text_block", block=TEXTS.filter(bool), create_=st.booleans()),
 )
 SEQUENCES = st.lists(STEPS, min_size=1, max_size=4)

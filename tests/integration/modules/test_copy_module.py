@@ -222,7 +222,7 @@ def test_a_diff_of_texts_and_of_nothing_else(machine: ShellMachine) -> None:
 
 def test_one_of_src_and_content_is_needed_before_anything_is_done(machine: ShellMachine) -> None:
     for more in ({}, {"src": source_file(machine, b""), "content": ""}):
-        with pytest.raises(Exception, match="needs one of src and content"):
+        with pytest.raises(Exception, match="needs one of src, content and remote_src"):
             machine.run_step({"copy": {"path": "it", **more}})
 
 
@@ -274,3 +274,75 @@ def test_a_template_is_rendered_for_the_host_and_follows_its_variables(
     machine.check_then_run(step, "changed", files=files, variables=big)
     assert path.read_text().count("\n") == 1001
     assert len(folder_contents(machine.root)) == 3
+
+
+def test_a_file_of_the_host_is_copied_byte_for_byte(machine: ShellMachine) -> None:
+    for content in (b"", b"text\n", b"no end", b"n\0ul\n", bytes(range(256)) * 999):
+        source = machine.root / "-n it's\n"
+        source.write_bytes(content)
+        (machine.root / "link").symlink_to(source)
+        (machine.root / "to").write_text("old")
+        step = {"remote_src": str(machine.root / "link"), "path": str(machine.root / "to")}
+        outcome = machine.check_then_run(
+            {"copy": {**step, "mode": "0640", "backup": True}}, "changed"
+        )
+        assert (machine.root / "to").read_bytes() == content
+        assert outcome_changes(outcome)["contents"] == ("different", "as given")
+        if content == b"text\n":
+            assert "+text" in outcome.diff and "-old" in outcome.diff
+        if b"\0" in content:
+            assert outcome.diff in ("binary contents differ\n", "long contents differ\n")
+        kept = [path for path in machine.root.iterdir() if path.name.endswith("~")]
+        assert [path.read_text() for path in kept] == ["old"]
+        for path in machine.root.iterdir():
+            path.unlink()
+
+
+def test_what_of_the_host_cannot_be_copied_is_refused(machine: ShellMachine) -> None:
+    machine.wrapper = WITHOUT_POWERS
+    (machine.root / "dir").mkdir()
+    (machine.root / "closed").write_text("x")
+    (machine.root / "closed").chmod(0)
+    for name, message in (
+        ("none", "there is no file"),
+        ("dir", "is not a regular file"),
+        ("closed", "cannot read"),
+    ):
+        step = {"remote_src": str(machine.root / name), "path": str(machine.root / "to")}
+        check_refuses(machine, {"copy": step}, message)
+    step = {"remote_src": "/etc/passwd", "path": str(machine.root / "to"), "validate": "false %s"}
+    check_refuses(machine, {"copy": step}, "not valid: false %s")
+
+
+def test_a_check_does_not_know_a_copy_of_what_an_earlier_step_would_change(
+    machine: ShellMachine,
+) -> None:
+    source, target = machine.root / "a", machine.root / "b"
+    source.write_text("old")
+    target.write_text("old")
+    steps = [
+        {"copy": {"content": "new", "path": str(source)}},
+        {"copy": {"remote_src": str(source), "path": str(target)}},
+        {"stat": {"path": str(target)}},
+    ]
+    checked = machine.run_steps(steps, check=True)
+    assert checked.statuses == ["would_change", "unknown", "unknown"]
+    assert machine.run_steps(steps).statuses == ["changed", "changed", "ok"]
+    assert target.read_text() == "new"
+    assert machine.run_steps(steps, check=True).statuses == ["ok", "ok", "ok"]
+
+
+@pytest.mark.parametrize("module", ["copy", "template"])
+def test_without_force_content_that_exists_is_kept(machine: ShellMachine, module: str) -> None:
+    (machine.root / "has").write_text("own")
+    (machine.root / "link").symlink_to("has")
+    given = {"content": "new\n"} if module == "copy" else {"src": "it.j2"}
+    files = {"it.j2": "new\n"}
+    for name, text in (("has", "own"), ("link", "own"), ("new", "new\n")):
+        step = {module: {**given, "path": str(machine.root / name), "force": False}}
+        changed = "changed" if name == "new" else "ok"
+        machine.check_then_run(step, changed, files=files)
+        assert (machine.root / name).read_text() == text
+    step = {module: {**given, "path": str(machine.root / "has"), "force": False, "mode": "0600"}}
+    outcome = machine.check_then_run(step, "changed", files=files)
+    assert outcome_changes(outcome) == {"mode": ("0644", "0600")}

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.errors import DefinitionError
 from tests.support.host_tools import leave_only
 from tests.support.machine import ODD_NAME_CASES, ODD_NAMES, ShellMachine, result_message
 from tests.support.module_files import (
@@ -378,8 +379,8 @@ def test_it_needs_one_archive(
 ) -> None:
     if "src" in params:
         params = {**params, "src": str(make_archive(tmp_path, "tar"))}
-    outcome = machine.run_step({"unarchive": {"path": str(machine.root / "to"), **params}})
-    assert "give exactly one of `src` and `remote_src`" in outcome.stderr.text
+    with pytest.raises(DefinitionError, match="needs one of src and remote_src"):
+        machine.run_step({"unarchive": {"path": str(machine.root / "to"), **params}})
 
 
 @pytest.mark.parametrize("kind", ["file", "dangling"])

@@ -221,7 +221,7 @@ def test_an_undefined_name_in_a_template_file_is_an_error_in_that_file(plans: Pl
     ("arguments", "message"),
     [
         ("{path: /x}", "task 'copy' needs"),
-        ("{path: /x, src: a, content: b}", "needs one of src and content, found 2"),
+        ("{path: /x, src: a, content: b}", "needs one of src, content and remote_src, found 2"),
         ("{path: /x, src: missing}", "cannot read"),
     ],
 )
