@@ -94,3 +94,14 @@ def test_a_group_that_is_somebodys_stays(private: ShellMachine) -> None:
         assert "orchtest is the primary group of orchuser" in outcome.stderr.text, result_message(
             outcome
         )
+
+
+def test_two_groups_may_have_one_number(private: ShellMachine) -> None:
+    private.check_then_run(group_step(gid=7001), "changed")
+    other = {"group": {"name": "orchother", "gid": 7001}}
+    assert "number" in private.check_then_run(other, "failed").stderr.text
+    other["group"]["non_unique"] = True
+    private.check_then_run(other, "changed")
+    private.check_then_run({"group": {"name": "orchother", "gid": 7002}}, "changed")
+    private.check_then_run(other, "changed")
+    assert run_in_copy(private, "getent group orchother | cut -d: -f3") == "7001\n"

@@ -117,3 +117,24 @@ def test_a_parameter_is_the_same_in_either_spelling(
     step["sysctl"]["value"] = "2"
     machine.check_then_run(step, "changed")
     assert file.read_text() == f"{name} = 2\n"
+
+
+def test_a_parameter_is_taken_out_of_its_file(machine: ShellMachine) -> None:
+    file = machine.root / "it.conf"
+    file.write_text(f"a=1\n{NAME}=1 2\n#{NAME}=5\n-{NAME.replace('.', '/')} = 5\n")
+    step = {"sysctl": {"name": NAME, "state": "absent", "file": str(file)}}
+    outcome = machine.check_then_run(step, "changed")
+    assert [(c.key, c.before, c.after) for c in outcome.changes] == [("kept", "5", "")]
+    assert file.read_text() == f"a=1\n#{NAME}=5\n"
+    file.write_text(f"{NAME}=1\n")
+    machine.check_then_run(step, "changed")
+    assert not file.exists()
+    outcome = machine.check_then_run({"sysctl": {"name": NAME}}, "failed")
+    assert "`value` is missing" in outcome.stderr.text
+
+
+def test_what_the_kernel_may_have_later_is_kept(machine: ShellMachine) -> None:
+    file = machine.root / "it.conf"
+    step = {"name": "net.orch_none", "value": " 1  2", "file": str(file), "ignore_unknown": True}
+    machine.check_then_run({"sysctl": step}, "changed")
+    assert file.read_text() == "net.orch_none = 1 2\n"

@@ -247,3 +247,64 @@ def test_of_a_password_that_differs_neither_hash_is_told(private: ShellMachine) 
     everything = f"{outcome.changes} {outcome.stdout.text} {outcome.stderr.text} {outcome.diff}"
     assert "oldhash" not in everything
     assert "$y$new" not in everything
+
+
+def test_a_password_is_locked_and_set_once(private: ShellMachine) -> None:
+    step = user_step(password_hash=HASH, locked=True, update_password="on_create")
+    outcome = private.check_then_run(step, "changed")
+    assert [c.key for c in outcome.changes] == ["state", "password", "locked"]
+    shadow = "getent shadow orchtest | cut -d: -f2"
+    assert run_in_copy(private, shadow) == f"!{HASH}\n"
+    other = user_step(password_hash="$6$other", locked=True, update_password="on_create")
+    private.check_then_run(other, "ok")
+    outcome = private.check_then_run(user_step(password_hash="$6$other", locked=False), "changed")
+    assert [c.key for c in outcome.changes] == ["password", "locked"]
+    assert run_in_copy(private, shadow) == "$6$other\n"
+    private.check_then_run(user_step(locked=True), "changed")
+    private.check_then_run(user_step(locked=False), "changed")
+    run_in_copy(private, "usermod -p '!' orchtest")
+    for locked in (True, False):  # without a password
+        private.check_then_run(user_step(locked=locked), "ok")
+
+
+def test_an_account_expires(private: ShellMachine) -> None:
+    private.check_then_run(user_step(expires="2027-01-31"), "changed")
+    private.check_then_run(user_step(expires=1801353600), "ok")  # in the same day
+    outcome = private.check_then_run(user_step(expires="2028-02-29"), "changed")
+    assert [(c.key, c.before, c.after) for c in outcome.changes] == [
+        ("expires", "2027-01-31", "2028-02-29")
+    ]
+    assert run_in_copy(private, "getent shadow orchtest | cut -d: -f8") == "21243\n"
+    private.check_then_run(user_step(expires="-1"), "changed")
+    private.check_then_run(user_step(expires="never"), "ok")
+    for day in ("soon", "2027-1-31", "-2", ""):
+        if day:
+            outcome = private.check_then_run(user_step(expires=day), "failed")
+            assert "must be like 2027-01-31" in outcome.stderr.text, result_message(outcome)
+
+
+def test_a_user_gets_a_key(private: ShellMachine) -> None:
+    step = user_step(ssh_key=True, ssh_key_type="ed25519", ssh_key_comment="it's $(id)")
+    outcome = private.check_then_run(step, "changed")
+    assert [c.key for c in outcome.changes] == ["state", "ssh_key"]
+    folder = "~orchtest/.ssh"
+    assert run_in_copy(private, f"stat -c '%U %a' {folder} {folder}/id_ed25519") == (
+        "orchtest 700\northtest 600\n".replace("orth", "orch")
+    )
+    assert run_in_copy(private, f"cut -d' ' -f3- {folder}/id_ed25519.pub") == "it's $(id)\n"
+    private.check_then_run(
+        user_step(ssh_key=True, ssh_key_bits=1024, ssh_key_file="a key"), "changed"
+    )
+    assert "1024" in run_in_copy(private, "ssh-keygen -lf ~orchtest/'a key'")
+
+
+def test_files_come_along(private: ShellMachine) -> None:
+    run_in_copy(private, "mkdir '/srv/a skel'; echo it >'/srv/a skel/file'")
+    private.check_then_run(user_step(skeleton="/srv/a skel", uid=7001), "changed")
+    assert run_in_copy(private, "cat ~orchtest/file") == "it\n"
+    private.check_then_run(user_step(home="/srv/new", move_home=True), "changed")
+    assert run_in_copy(private, "cat /srv/new/file") == "it\n"
+    step = {"user": {"name": "orchother", "uid": 7001}}
+    assert "is orchtest's number" in private.check_then_run(step, "failed").stderr.text
+    step["user"]["non_unique"] = True
+    private.check_then_run(step, "changed")
