@@ -24,7 +24,7 @@ MODULE_HINTS = {
     **dict.fromkeys(
         ("systemd", "systemd_service", "sysvinit"), "write `service: {name: …, state: …}`"
     ),
-    "uri": "write `http: {url: …}`",
+    "uri": "write `request: {url: …}`; to wait for a server, `http: {url: …, within: 30s}`",
     "synchronize": "write `upload: {src: …, path: …}`",
     "fetch": "write `download: {path: …, to: …}`",
     "set_fact": "write `set: {NAME: VALUE}`",

@@ -57,7 +57,8 @@ class RegisteredResult(Struct, frozen=True):
     for each ``item``. ``skipped_by_check`` is the step's name if check mode did not run it: it
     counts as successful, and reading its output raises NotRunInCheckMode. ``missing_output`` says
     why a resumed run does not know the output, which then cannot be read. ``values`` are those that
-    a module returned, which are attributes as well; ``values_error`` says why they are not known.
+    a module returned, which are attributes as well; using one that is a ValueError raises an
+    error. ``values_error`` says why they are not known.
     """
 
     status: str
@@ -81,7 +82,10 @@ class RegisteredResult(Struct, frozen=True):
         self._check_output(f"'{name}'")
         if self.values_error:
             raise OrchError(Diagnostic(self.values_error))
-        return self.values[name]
+        value = self.values[name]
+        if isinstance(value, ValueError):
+            raise OrchError(Diagnostic(f"the result cannot be used: {value}"))
+        return value
 
     def __str__(self) -> str:
         """Raise TypeError, because rendering a whole result is a mistake."""

@@ -19,7 +19,7 @@ rootless() {
 root_only() { [ "$(id -u)" = 0 ] || { echo "this needs root: \`become: true\` runs the step as root" >&2; return 77; }; }
 # conf KEY VALUE: print a line for `curl -K -`, so that no process argument contains the value.
 conf() {
-  case $2 in *"$o_nl"*) echo "a newline in $1" >&2; exit 64;; esac
+  case $2 in *"$o_nl"*|*"$(printf '\r')"*) echo "a newline in $1" >&2; exit 64;; esac
   printf '%s = "%s"\n' "$1" "$(printf '%s\n' "$2" | sed 's/[\\"]/\\&/g')"
 }
 # present PATH: succeed if the path exists, even as a dangling link.
@@ -276,6 +276,16 @@ set_attributes() {
 # returned KEY VALUE: print a value of the module's result (`returns`), without newlines.
 returned() { o_line "$2"; printf '%s\n' "$1=$o_text"; }
 
+# returned_content KEY FILE SIZE: like returned, with the first SIZE bytes of a file, whatever they are.
+returned_content() {
+  printf '%s=' "$1"
+  if head -c "$3" <"$2" | tr -d '\000' | cmp -s - "$2"; then
+    { head -c "$3" <"$2"; echo .; } | LC_ALL=C sed -e 's/%/%25/g' -e 's/$/%0A/' | tr -d '\n' |
+      LC_ALL=C sed 's/\.%0A$//'
+  else head -c "$3" <"$2" | od -An -v -tx1 | tr -d '\n' | sed 's/ /%/g'
+  fi
+  echo
+}
 # json_text TEXT: write a text as in JSON.
 # Sets f_json.
 json_text() {

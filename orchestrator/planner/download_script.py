@@ -51,7 +51,7 @@ else state {state} "$size $(head -c $size "$path" | digest /dev/stdin) $bit"
 fi
 )
 apply_fixes() {{ :; }}
-o_want="{state}=$o_nl" o_within=0 o_fixes=1
+o_want="{state}=$o_nl" o_within=0 o_fixes=1 o_returns=
 o_module"""
 
 _SET_PATH = "path={path}\ncase $path in /*) ;; *) path=./$path;; esac"

@@ -149,7 +149,9 @@ def module_script(module: ModuleSpec, task_scope: TaskScope, desired: DesiredSta
     parts.append("apply_fixes() {\n" + "\n".join(fix_calls or [":"]) + "\n}")
     parts.append(f"o_want={_states_assignment(desired.states)}")
     tenths = round(10 * converge_timeout(module, task_scope))
-    parts.append(f"o_within={tenths} o_fixes={'1' if fix_calls else ''}\no_module")
+    returns = "1" if module.returns else ""
+    fixes = "1" if fix_calls else ""
+    parts.append(f"o_within={tenths} o_fixes={fixes} o_returns={returns}\no_module")
     if _contains_secret("\n".join(parts), task_scope, desired):
         parts.insert(0, "o_private=1")
     return "\n".join(parts)

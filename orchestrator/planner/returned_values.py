@@ -53,7 +53,7 @@ def registered_step_result(
 def parse_values(returns: Mapping[str, TaskParam], text: str) -> dict[str, object]:
     """Return the value of each field; one that was not printed has its default, or is None.
 
-    Raises ValueError.
+    One of any type that is not JSON is the ValueError for who uses it. Raises ValueError.
     """
     found: dict[str, object] = {
         name: param.written_default.to_plain() if param.written_default else None
@@ -70,11 +70,20 @@ def parse_values(returns: Mapping[str, TaskParam], text: str) -> dict[str, objec
         value = decode_bytes(unquote_to_bytes(encode_text(written)))
         if param.type == "list":
             items.setdefault(name, []).append(_typed_text(param.elements, name, value))
+        elif param.type == "any":
+            found[name] = _json_or_error(name, value)
         else:
             found[name] = _converted(param, _typed_text(param.type, name, value))
     for name, values in items.items():
         found[name] = _converted(returns[name], values)
     return found
+
+
+def _json_or_error(name: str, text: str) -> object:
+    try:
+        return parse_host_json(text, name)
+    except ValueError as error:
+        return error
 
 
 def _typed_text(kind: str, name: str, text: str) -> object:

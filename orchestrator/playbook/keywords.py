@@ -172,8 +172,8 @@ MODULE: KeyTable = {
     "returns": FileKey(
         "params",
         "Fields of the result, beside `stdout`, and their types: str, int, float, bool, list, dict "
-        "or any. The probe prints each with `returned KEY VALUE`: of a list every item, of a dict "
-        "JSON. Only without `fix`",
+        "or any. The probe, or the fix, prints each with `returned KEY VALUE`: of a list every "
+        "item, of a dict JSON",
         example="returns: {count: {type: int, help: How many there are}}",
     ),
     "requires": FileKey(

@@ -147,13 +147,10 @@ class TaskParser:
         return None if steps is None else self.steps.parse_steps(steps, f"steps of {what}")
 
     def parse_returns(self, fields: FieldMap, what: str) -> dict[str, TaskParam]:
-        """Return the types of the values that a module's probe prints."""
+        """Return the types of the values that a module prints."""
         written = fields.get("returns")
         if written is None:
             return {}
-        if "fix" in fields:
-            hint = "let a module without `fix` print the values"
-            self.problems.add(f"{what} has `returns` and `fix`", written.mark, hint)
         returns = self.parse_params(written, what)
         for name, param in returns.items():
             if hasattr(RegisteredResult, name):

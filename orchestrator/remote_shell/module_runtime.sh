@@ -41,8 +41,8 @@ state() {
   *) printf '%s\n' "$1=$2" >&3;;
   esac
 }
-# Output of the probe is for people, and for a module without fixes it is the step's output; only
-# states are compared.
+# Output of the probe is for people; for a module without fixes, and for one that returns values, it
+# is the step's output. Only states are compared.
 # Sets o_have o_status.
 # Reads o_out.
 o_get() {
@@ -131,7 +131,7 @@ o_module() {
   [ -z "$o_staged" ] || { trap 'rm -rf -- "${o_staged%/*}"' EXIT; trap 'exit 143' TERM HUP INT; }
   [ -z "$o_show" ] || exec 4>&1
   o_out=2
-  [ "$o_fixes" ] || { exec 5>&1; o_out=5; }
+  [ "$o_fixes" ] && [ -z "$o_returns" ] || { exec 5>&1; o_out=5; }
   o_get; o_compare
   [ "$o_off" ] || [ $o_status != 0 ] || exit 0
   if [ "$o_fixes" ]; then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,17 +25,23 @@ class WebServer:
     """A web server with recorded requests.
 
     ``pages`` are the replies by path (404 for others); a list of replies is used in turn, and its
-    last one repeats. ``requests`` are the received requests: method, path, headers.
+    last one repeats. ``requests`` are the received requests: method, path, headers; ``bodies`` are
+    their bodies. ``login``: ``USER:PASSWORD`` that is required, if not empty.
     """
 
     port: int = 0
     pages: dict[str, WebAnswer | list[WebAnswer]] = field(default_factory=dict)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    login: str = ""
 
     def url(self, path: str = "/") -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 
-    def next_answer(self, path: str) -> WebAnswer:
+    def next_answer(self, path: str, authorization: str = "") -> WebAnswer:
+        expected = f"Basic {base64.b64encode(self.login.encode()).decode()}"
+        if self.login and authorization != expected:
+            return WebAnswer(b"who?", 401, {"WWW-Authenticate": 'Basic realm="it"'})
         found = self.pages.get(path, WebAnswer(b"no such page", 404))
         if isinstance(found, WebAnswer):
             return found
@@ -49,7 +56,8 @@ def serve_web() -> Iterator[WebServer]:
     class WebRequestHandler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             web.requests.append((self.command, self.path, dict(self.headers)))
-            answer = web.next_answer(self.path)
+            web.bodies.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+            answer = web.next_answer(self.path, self.headers.get("Authorization", ""))
             self.send_response(answer.status)
             length = len(answer.body) if answer.claimed_length is None else answer.claimed_length
             for name, value in {"Content-Length": str(length), **answer.headers}.items():
@@ -59,6 +67,7 @@ def serve_web() -> Iterator[WebServer]:
                 self.wfile.write(answer.body)
 
         do_GET = do_HEAD = do_OPTIONS = answer  # noqa: N815
+        do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:
             pass

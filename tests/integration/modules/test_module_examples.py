@@ -23,10 +23,24 @@ from tests.support.private_copy import give_own_tmp, run_in_copy, run_inside_cop
 
 EXAMPLES = {
     file.stem: text.replace("\n  become: postgres", "")  # but see PGUSER
-    for file in sorted(MODULES_FOLDER.glob("*.yml"))
+    # that of packages is last: it replaces curl and git by packages with nothing in them
+    for file in sorted(
+        MODULES_FOLDER.glob("*.yml"), key=lambda file: (file.stem == "package", file)
+    )
     if (text := yaml.safe_load(file.read_text()).get("example"))
 }
-ACTS = {"touch", "debug", "git_log", "git_revision", "http", "wait_for", "stat", "slurp", "find"}
+ACTS = {
+    "touch",
+    "debug",
+    "git_log",
+    "git_revision",
+    "http",
+    "wait_for",
+    "stat",
+    "slurp",
+    "find",
+    "request",
+}
 """Modules that do the same each time, or only look."""
 
 SETUP = r"""
@@ -79,6 +93,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
     do_HEAD = do_GET
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(201)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(b'{"id": 7}')
     def log_message(self, *_): pass
 for port, key in ((8080, ""), (443, sys.argv[1]), (5432, "")):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)

@@ -301,7 +301,7 @@ CANNOT = {
     "template": {"src"},
     "upload": {"src"},
 }
-WATCHED_ELSEWHERE = {"postgres_db", "postgres_user"}
+WATCHED_ELSEWHERE = {"postgres_db", "postgres_user", "request"}
 """Modules whose own tests watch them, on a server (`watch_commands`)."""
 
 

@@ -108,8 +108,8 @@ def test_a_module_without_a_fix_changes_nothing_and_waits(plans: PlanProject) ->
     )
     step = plans.step("- up: {}")
     assert step.readonly
-    assert "o_within=900 o_fixes=\n" in command_of(step).text
-    assert "o_within=25 o_fixes=\n" in plans.command("- up: {seconds: 2.5}").text
+    assert "o_within=900 o_fixes= o_returns=\n" in command_of(step).text
+    assert "o_within=25 o_fixes= o_returns=\n" in plans.command("- up: {seconds: 2.5}").text
     problem = plans.refused_steps("- up: {seconds: soon}")
     assert "within" in problem.message
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import DefinitionError
+from orchestrator.errors import DefinitionError, OrchError
+from orchestrator.model.registered_result import RegisteredResult
 from orchestrator.planner.returned_values import parse_values
 from tests.support.parsed_modules import load_tasks
 
@@ -21,8 +22,12 @@ returns:
   names: {type: list, default: []}
   rows: {type: list, elements: dict}
   map: {type: dict, default: {a: 1}}
+  data: {type: any}
 """
-NONE = dict.fromkeys(("text", "count", "part", "on", "rows")) | {"names": [], "map": {"a": 1}}
+NONE = dict.fromkeys(("text", "count", "part", "on", "rows", "data")) | {
+    "names": [],
+    "map": {"a": 1},
+}
 
 
 def parse(tmp_path: Path, text: str, file: str = RETURNS) -> dict[str, object]:
@@ -44,6 +49,7 @@ def parse(tmp_path: Path, text: str, file: str = RETURNS) -> dict[str, object]:
         ("names=\nnames=a,b\n", {"names": ["", "a,b"]}),
         ('rows={"a": 1}\nrows={"b": "%0A"}\n', {"rows": [{"a": 1}, {"b": "\n"}]}),
         ('map={"b": [null]}\n', {"map": {"b": [None]}}),
+        ("data=[1]\n", {"data": [1]}),
         ("text=first\ntext=last", {"text": "last"}),
     ],
 )
@@ -75,10 +81,16 @@ def test_other_output_is_an_error(tmp_path: Path, text: str, message: str) -> No
         ('probe: "true"\nreturns: {stdout: {}}\n', "'stdout' is a field that every result has"),
         ('probe: "true"\nreturns: {a: {type: path}}\n', "cannot be a 'path'"),
         ('probe: "true"\nreturns: [a]\n', "must be a mapping"),
-        ('probe: "true"\nreturns: {a: {}}\nwant: {b: c}\nfix: "true"\n', "has `returns` and `fix`"),
     ],
 )
 def test_what_cannot_be_returned_is_refused(tmp_path: Path, file: str, message: str) -> None:
     with pytest.raises(DefinitionError) as error:
         parse(tmp_path, "", file)
     assert message in str(error.value)
+
+
+def test_other_values_can_be_used_beside_one_that_is_not_json(tmp_path: Path) -> None:
+    result = RegisteredResult("ok", values=parse(tmp_path, "count=1\ndata={\n"))
+    assert result.count == 1
+    with pytest.raises(OrchError, match="data is not JSON"):
+        _ = result.data
