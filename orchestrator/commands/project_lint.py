@@ -226,7 +226,9 @@ def _missing_params(call: TaskCall, callee: Task) -> Iterator[Diagnostic]:
             yield Diagnostic(message, call.mark, f"write {name}: …")
     payloads = callee.module.payloads if callee.module else ()
     names = [name for each in payloads for name in sorted(each.what.names)]
-    if len(payloads) > 1 and not call.args.keys() & set(names):
+    # a payload of several params may be one without any of them
+    is_chosen_by_param = all(len(each.what.names) == 1 for each in payloads)
+    if len(payloads) > 1 and is_chosen_by_param and not call.args.keys() & set(names):
         message = f"task '{call.task}' needs one of {listed_names(names)}"
         yield Diagnostic(message, call.mark)
 

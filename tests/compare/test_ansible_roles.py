@@ -33,7 +33,7 @@ COUNTS = """\
 
 DOES_NOT = {
     "{dpkg_divert: {path: /x}}": "module dpkg_divert",
-    "{include_tasks: {file: x.yml, apply: {async: 1}}}": "param include_tasks.apply.async",
+    "{include_tasks: {file: x.yml, apply: {poll: 1}}}": "param include_tasks.apply.poll",
     "{script: x.sh, args: {decrypt: no}}": "param script.decrypt",
     "{apt: {name: x, force: yes}}": "param apt.force",
     "{apt: {name: x, state: build-dep}}": "value of apt.state: build-dep",
