@@ -32,16 +32,16 @@ COUNTS = """\
 """
 
 DOES_NOT = {
-    "{dpkg_divert: {path: /x}}": "module dpkg_divert",
-    "{include_tasks: {file: x.yml, apply: {poll: 1}}}": "param include_tasks.apply.poll",
+    "{kube: {path: /x}}": "module kube",
+    "{include_tasks: {file: x.yml, apply: {debugger: x}}}": "param include_tasks.apply.debugger",
     "{script: x.sh, args: {decrypt: no}}": "param script.decrypt",
     "{apt: {name: x, force: yes}}": "param apt.force",
     "{apt: {name: x, state: build-dep}}": "value of apt.state: build-dep",
     "{file: {path: /x, state: hard}}": "value of file.state",
     "{file: {path: /x, state: '{{ x }}'}}": "value of file.state",
-    "{shell: ls, async: 10}": "keyword async",
+    "{shell: ls, debugger: always}": "keyword debugger",
     "{apt: {name: x}, check_mode: no}": "keyword check_mode of a module",
-    "{shell: ls, with_fileglob: x}": "keyword with_fileglob",
+    "{shell: ls, with_filetree: x}": "keyword with_filetree",
     "{shell: ls, when: x | parse_kv}": "filter parse_kv",
     "{shell: ls, when: x is same_file(y)}": "test same_file",
     '{shell: \'ls {{ lookup("pipe", "x") }}\'}': "lookup pipe",
@@ -72,9 +72,9 @@ def test_plays_blocks_and_handlers_are_read_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = {
-        "site.yml": "- hosts: all\n  tasks: [{block: [{dpkg_divert: {path: a}}], rescue: [{command: x}]}]\n",
+        "site.yml": "- hosts: all\n  tasks: [{block: [{kube: {path: a}}], rescue: [{command: x}]}]\n",
         "roles/a/handlers/main.yml": "- {service: {name: a, state: restarted}}\n",
-        "roles/a/vars/main.yml": "a: [{dpkg_divert: }]\n",
+        "roles/a/vars/main.yml": "a: [{kube: }]\n",
         "roles/a/tasks/vault.yml": "- {debug: {msg: !vault x}}\n- {debug: {msg: !unsafe '{{ x'}}\n",
         "roles/a/tasks/broken.yml": "- {a\n",
     }
@@ -84,7 +84,7 @@ def test_plays_blocks_and_handlers_are_read_and_counted(
     assert main([str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "3 of 5 tasks (60.0 %)" in out
-    assert "1 (1 alone)  module dpkg_divert" in out
+    assert "1 (1 alone)  module kube" in out
 
 
 def test_the_names_are_those_of_orch() -> None:
