@@ -41,7 +41,7 @@ MODULE_HINTS = {
     **dict.fromkeys(
         ("include_tasks", "import_tasks", "include_role", "import_role", "import_playbook"), _LATER
     ),
-    "include_vars": "name the file in `vars_files` of the task, or give `-e @FILE`",
+    "include_vars": "name the file in `vars_files` of the task: `vars/{{ facts.family }}.yml`",
     "add_host": "define hosts in inventories/STAGE/hosts/, or print them by an executable `hosts`",
     "group_by": "define roles in inventories/STAGE/roles/",
     **dict.fromkeys(

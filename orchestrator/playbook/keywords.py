@@ -224,7 +224,8 @@ TASK: KeyTable = {
     "vars_files": FileKey(
         "names",
         "YAML files with more variables, stronger than `vars`; the paths begin in the project's "
-        "folder",
+        "folder. An expression in a name, such as `vars/{{ facts.family }}.yml`, chooses between "
+        "the files that are there",
         example="vars_files: [vars/versions.yml]",
     ),
     "example": FileKey(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -9,12 +11,15 @@ from typing import cast
 from msgspec.structs import replace
 
 from orchestrator.errors import DefinitionError, DiagnosticCollector
-from orchestrator.model.marked_value import MarkedKey, Values
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values
 from orchestrator.playbook.model import Task
 from orchestrator.yamlio.local_files import display_path
 from orchestrator.yamlio.schema import SchemaReader
 from orchestrator.yamlio.yaml_loader import load_yaml
 
+_CHOOSING_NAME = lazy_regex(r"([^{}]*)\{\{([^{}]+)\}\}([^{}]*)")
+_FILE_HINT = "the path begins in the project's folder"
 _TASK_KEYS = ("steps", "tasks", "probe")
 
 
@@ -43,24 +48,58 @@ class VarsFileReader:
                 found.update(self._values_of(self._folder_vars[folder]))
         found.update(task.vars)
         for name in task.vars_files:
-            named = self._find_file(name)
-            if named is not None:
+            if "{{" in name:
+                found.update(self._values_by_host(name, found))
+            elif named := self._find_file(name):
                 found.update(self._values_of(named))
         return replace(task, vars=cast(Values, found)) if found else task
 
+    def _values_by_host(self, name: MarkedKey, weaker: Mapping[str, object]) -> dict[str, object]:
+        """Return the variables of files between which an expression in their name chooses.
+
+        All of them are read, so that text of a host chooses between them and opens none. For each
+        variable ``x`` there is a mapping ``x__files`` of its values; ``x`` picks one of them or, if
+        the chosen file lacks it, the weaker value ``x__weaker``.
+        """
+        written = _CHOOSING_NAME.fullmatch(name)
+        if written is None:
+            hint = "write `vars/{{ facts.family }}.yml`, or put the variables into the inventory"
+            self._problems.add("a name in vars_files can contain one expression", name.mark, hint)
+            return {}
+        head, expression, tail = written.groups()
+        choices: dict[str, dict[str, MarkedValue]] = {}
+        pattern = f"{glob.escape(head)}*{glob.escape(tail)}"
+        # Path.glob takes no pattern that begins with a slash, which is refused below
+        for shown in sorted(glob.glob(pattern, root_dir=self._root)):  # noqa: PTH207
+            if file := self._find_file(MarkedKey(shown, name.mark)):
+                for variable, value in self._values_of(file).items():
+                    word = shown[len(head) : len(shown) - len(tail)]
+                    choices.setdefault(variable, {})[word] = value
+        if not choices:
+            self._problems.add(f"no file has variables for '{name}'", name.mark, _FILE_HINT)
+        found: dict[str, object] = {}
+        for variable, values in choices.items():
+            keys = {MarkedKey(word, name.mark): value for word, value in values.items()}
+            found[f"{variable}__files"] = MarkedValue(keys, name.mark)
+            pick = f"{variable}__files[({expression})]"
+            if variable in weaker:
+                found[f"{variable}__weaker"] = weaker[variable]
+                pick += f" if ({expression}) in {variable}__files else {variable}__weaker"
+            else:
+                lack = json.dumps(f"{head}…{tail} of this host does not have '{variable}'")
+                pick += f" | mandatory({lack})"
+            found[variable] = MarkedValue(f"{{{{ {pick} }}}}", name.mark)
+        return found
+
     def _find_file(self, name: MarkedKey) -> Path | None:
         """Return the file of this name, which must be in the project, or None."""
-        if "{{" in name:
-            hint = "put variables that differ into the inventory, or into `vars` with a template"
-            self._problems.add("a name in vars_files cannot be a template", name.mark, hint)
-            return None
         root = self._root.resolve()
         path = (root / name).resolve()
         why = hint = ""
         if not path.is_relative_to(root):
             why = "is outside of the project"
         elif not path.is_file():
-            why, hint = "does not exist", "the path begins in the project's folder"
+            why, hint = "does not exist", _FILE_HINT
         elif path.is_relative_to(root / "tasks") and path not in self._folder_vars.values():
             why, hint = "is below tasks/, where it would be a task", "move it, like to vars/"
         if not why:

@@ -269,6 +269,8 @@ class TaskChecker:
             return self.orch.params(entry["module"])
         if "fact" in entry:
             return {} if entry["fact"] in self.orch.facts else None
+        if "task" in entry:
+            return {entry["task"]: {}} if entry["task"] in keywords.TASK else None
         keys: Iterable[str] = self.orch.step_keys
         if "action" in entry:
             if entry["action"] not in self.orch.actions:
@@ -327,6 +329,9 @@ class TaskChecker:
             yield f"value of {module}.{name}: {word}"
 
     def _keyword_reasons(self, key: str, value: Any, entry: Mapping[str, Any]) -> Iterator[str]:
+        if "task" in entry and key not in ("name", "tags"):
+            yield f"keyword {key} of {entry['task']}"  # a key of the task has none of a step
+            return
         if key.startswith("with_"):
             name = key.rpartition(".")[2].removeprefix("with_")
             if name not in self.lookups:

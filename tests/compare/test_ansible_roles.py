@@ -29,6 +29,9 @@ COUNTS = """\
 - {script: files/x.sh --all, args: {chdir: /srv, creates: /x, executable: python3}}
 - {include_tasks: {file: x.yml, apply: {become: yes, tags: [a]}}, when: x is success}
 - {package_facts: , check_mode: no}
+- {include_vars: "{{ ansible_os_family }}.yml"}
+- {command: long, async: 600, poll: 5}
+- {dpkg_divert: {path: /etc/x, divert: /etc/y, rename: yes}}
 """
 
 DOES_NOT = {
@@ -40,6 +43,8 @@ DOES_NOT = {
     "{file: {path: /x, state: hard}}": "value of file.state",
     "{file: {path: /x, state: '{{ x }}'}}": "value of file.state",
     "{shell: ls, debugger: always}": "keyword debugger",
+    "{shell: ls, async: 10, poll: 0}": "keyword poll",
+    "{include_vars: x.yml, when: y}": "keyword when of vars_files",
     "{apt: {name: x}, check_mode: no}": "keyword check_mode of a module",
     "{shell: ls, with_filetree: x}": "keyword with_filetree",
     "{shell: ls, when: x | parse_kv}": "filter parse_kv",

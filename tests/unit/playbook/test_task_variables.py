@@ -47,7 +47,10 @@ def test_a_file_of_variables_is_not_a_task(tmp_path: Path) -> None:
         ("nothing.yml", "the file 'nothing.yml' does not exist"),
         ("tasks/t.yml", "the file 'tasks/t.yml' is below tasks/, where it would be a task"),
         ("../outside.yml", "the file '../outside.yml' is outside of the project"),
-        ("'{{ stage.name }}.yml'", "a name in vars_files cannot be a template"),
+        ("'{{ stage.name }}.yml'", "no file has variables for '{{ stage.name }}.yml'"),
+        ("'{{ a }}{{ b }}.yml'", "a name in vars_files can contain one expression"),
+        ("'../out{{ a }}.yml'", "the file '../outside.yml' is outside of the project"),
+        ("'tasks/{{ a }}.yml'", "the file 'tasks/t.yml' is below tasks/, where it would be a task"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_an_error_at_its_name(
@@ -58,7 +61,7 @@ def test_a_file_that_cannot_be_read_is_an_error_at_its_name(
     (tmp_path / "p/outside.yml").unlink()
     with pytest.raises(DefinitionError) as caught:
         load_tasks(tmp_path / "p", None)
-    (found,) = caught.value.diagnostics
+    found = caught.value.diagnostics[0]
     assert found.message == message
     assert found.mark and (found.mark.line, found.mark.column) == (2, 14)
 

@@ -1,0 +1,69 @@
+"""``vars_files`` whose name has an expression: the host chooses between files of the project."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.errors import DefinitionError
+from orchestrator.planner.plan import PlannedStep
+from tests.unit.planner.plan_project import PlanProject, command_of, resumed_command
+
+FILES = {
+    "vars/debian.yml": "package: apache2\nuser: www-data\nfolder: /etc/{{ package }}\n",
+    "vars/redhat.yml": "package: httpd\nfolder: /etc/{{ package }}\nextra: [a, b]\n",
+}
+TASK = "vars: {user: nobody}\nvars_files: ['vars/{{ facts.family }}.yml']\nsteps:\n"
+
+
+def only_step(plans: PlanProject, task: str) -> PlannedStep:
+    plans.write_task(task)
+    (planned,) = plans.planned_tasks("t", limit="web1")
+    (step,) = planned.hosts[0].program.steps
+    return step
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        ("debian", "echo apache2 www-data /etc/apache2"),
+        ("redhat", "echo httpd nobody /etc/httpd"),
+    ],
+)
+def test_the_host_s_file_is_used_and_weaker_values_where_it_has_none(
+    plans: PlanProject, family: str, expected: str
+) -> None:
+    plans.write(FILES)
+    step = only_step(
+        plans, f"{TASK}  - run: echo {{{{ package }}}} {{{{ user }}}} {{{{ folder }}}}\n"
+    )
+    assert step.awaited_names == ("facts.family",)
+    assert resumed_command(step, facts={"family": family}).text == expected
+
+
+def test_values_keep_their_types_and_the_inventory_is_stronger(plans: PlanProject) -> None:
+    plans.write({**FILES, "inventories/dev/stage.yml": "vars: {package: mine}\n"})
+    step = only_step(plans, f"{TASK}  - run: echo {{{{ extra | length }}}}\n")
+    assert resumed_command(step, facts={"family": "redhat"}).text == "echo 2"
+    assert (
+        command_of(only_step(plans, f"{TASK}  - run: echo {{{{ package }}}}\n")).text == "echo mine"
+    )
+
+
+@pytest.mark.parametrize("family", ["Suse", "../vars/redhat", "debian.yml", ""])
+def test_a_host_without_a_file_has_none_of_its_variables(plans: PlanProject, family: str) -> None:
+    plans.write(FILES)
+    step = only_step(plans, f"{TASK}  - run: echo {{{{ package }}}}\n")
+    with pytest.raises(DefinitionError) as failed:
+        resumed_command(step, facts={"family": family})
+    assert "vars/….yml of this host does not have 'package'" in str(failed.value)
+    step = only_step(plans, f"{TASK}  - run: echo {{{{ user }}}}\n")
+    assert resumed_command(step, facts={"family": family}).text == "echo nobody"
+
+
+def test_a_variable_of_the_inventory_can_choose(plans: PlanProject) -> None:
+    plans.write({**FILES, "inventories/dev/stage.yml": "vars: {kind: debian}\n"})
+    task = TASK.replace("facts.family", "kind")
+    assert (
+        command_of(only_step(plans, f"{task}  - run: echo {{{{ user }}}}\n")).text
+        == "echo www-data"
+    )
