@@ -75,25 +75,36 @@ f_octal() {
   f_mode=$f_octal_high$f_mode
 }
 # symbolic_mode MODE OCTAL TYPE: apply a mode like u=rwX,go=rX to that of a file; four octal digits
-# stay. X means execution for a directory, and where somebody may execute the file already.
+# stay. X means execution for a directory, and where somebody may execute the file already; u, g and
+# o behind an operator are the permissions that these have. Like GNU chmod, the set-ID bits of a
+# directory change only if they are named.
 # Sets f_applied.
 symbolic_mode() {
   f_applied=$1
   case $1 in ''|[0-7]*) return;; esac
-  f_symbolic_mode_bits=$((0$2)) f_symbolic_mode_rest=$1, f_symbolic_mode_runs=1
-  [ "$3" = directory ] || [ $((f_symbolic_mode_bits & 0111)) != 0 ] || f_symbolic_mode_runs=
+  f_symbolic_mode_bits=$((0$2)) f_symbolic_mode_rest=$1,
   while [ "$f_symbolic_mode_rest" ]; do
     f_symbolic_mode_part=${f_symbolic_mode_rest%%,*} f_symbolic_mode_rest=${f_symbolic_mode_rest#*,}
+    f_symbolic_mode_who=${f_symbolic_mode_part%%[-=+]*} f_symbolic_mode_what=${f_symbolic_mode_part#*[-=+]}
     f_symbolic_mode_mask=0 f_symbolic_mode_perms=0
-    case ${f_symbolic_mode_part%%[-=+]*} in *u*) f_symbolic_mode_mask=$((0700));; esac
-    case ${f_symbolic_mode_part%%[-=+]*} in *g*) f_symbolic_mode_mask=$((f_symbolic_mode_mask|070));; esac
-    case ${f_symbolic_mode_part%%[-=+]*} in *o*) f_symbolic_mode_mask=$((f_symbolic_mode_mask|07));; esac
-    case $f_symbolic_mode_part in *[-=+]*r*) f_symbolic_mode_perms=$((0444));; esac
-    case $f_symbolic_mode_part in *[-=+]*w*) f_symbolic_mode_perms=$((f_symbolic_mode_perms|0222));; esac
-    case $f_symbolic_mode_part$f_symbolic_mode_runs in *[-=+]*x*|*[-=+]*X*1)
-      f_symbolic_mode_perms=$((f_symbolic_mode_perms|0111));;
+    case $f_symbolic_mode_who in *u*) f_symbolic_mode_mask=$((04700));; esac
+    case $f_symbolic_mode_who in *g*) f_symbolic_mode_mask=$((f_symbolic_mode_mask|02070));; esac
+    case $f_symbolic_mode_who in *o*) f_symbolic_mode_mask=$((f_symbolic_mode_mask|01007));; esac
+    case $f_symbolic_mode_what in *r*) f_symbolic_mode_perms=$((0444));; esac
+    case $f_symbolic_mode_what in *w*) f_symbolic_mode_perms=$((f_symbolic_mode_perms|0222));; esac
+    case $f_symbolic_mode_what in *s*) f_symbolic_mode_perms=$((f_symbolic_mode_perms|06000));; esac
+    case $f_symbolic_mode_what in *t*) f_symbolic_mode_perms=$((f_symbolic_mode_perms|01000));; esac
+    case $3$((f_symbolic_mode_bits & 0111)),$f_symbolic_mode_what in
+    *,*x*|directory*,*X*|*[1-9],*X*) f_symbolic_mode_perms=$((f_symbolic_mode_perms|0111));;
+    esac
+    case $f_symbolic_mode_what in
+    u) f_symbolic_mode_perms=$(((f_symbolic_mode_bits >> 6 & 7) * 0111));;
+    g) f_symbolic_mode_perms=$(((f_symbolic_mode_bits >> 3 & 7) * 0111));;
+    o) f_symbolic_mode_perms=$(((f_symbolic_mode_bits & 7) * 0111));;
     esac
     f_symbolic_mode_perms=$((f_symbolic_mode_perms & f_symbolic_mode_mask))
+    [ "$3" != directory ] ||
+      f_symbolic_mode_mask=$((f_symbolic_mode_mask & ~(06000 & ~f_symbolic_mode_perms)))
     case $f_symbolic_mode_part in
     *+*) f_symbolic_mode_bits=$((f_symbolic_mode_bits | f_symbolic_mode_perms));;
     *-*) f_symbolic_mode_bits=$((f_symbolic_mode_bits & ~f_symbolic_mode_perms));;
@@ -263,6 +274,44 @@ chown_recursive() { [ -z "$2$3" ] || chown -hR -- "$2${3:+:$3}" "$1"; }
 # all_of user|group ID: succeed if ID is empty, or owns path and everything in it.
 # Reads path.
 all_of() { [ -z "$2" ] || [ -z "$(find "$path" ! "-$1" "$2" | head -n 1)" ]; }
+# modes_in PATH TYPE: print the distinct modes of the directories or files in it, and its own. TYPE is
+# d or f.
+modes_in() {
+  for f_modes_in_bits in $(
+    find "$1" -type "$2" -exec ls -ldn {} + |
+      LC_ALL=C awk '/^[-d][-rwxsStT]+[.+@]? +[0-9]+ +[0-9]+ +[0-9]+ / { print substr($1, 1, 10) }' | sort -u
+  ); do
+    f_octal "$f_modes_in_bits"
+    echo "$f_mode"
+  done
+}
+# off_modes PATH MODE FILE_MODE: print the first mode in the directory that is not as wanted: MODE is
+# that of directories, FILE_MODE that of files.
+off_modes() {
+  for f_off_modes_type in d f; do
+    f_off_modes_kind=directory f_off_modes_words=$2
+    [ $f_off_modes_type = d ] || { f_off_modes_kind=file f_off_modes_words=$3; }
+    [ "$f_off_modes_words" ] || continue
+    for f_off_modes_each in $(modes_in "$1" $f_off_modes_type); do
+      symbolic_mode "$f_off_modes_words" "$f_off_modes_each" $f_off_modes_kind
+      [ "$f_applied" = "$f_off_modes_each" ] || { echo "$f_off_modes_each"; return; }
+    done
+  done
+}
+# set_modes PATH MODE FILE_MODE: set the modes of all directories and files in it, and its own.
+set_modes() {
+  for f_set_modes_type in f d; do
+    f_set_modes_kind=directory f_set_modes_words=$2
+    [ $f_set_modes_type = d ] || { f_set_modes_kind=file f_set_modes_words=$3; }
+    [ "$f_set_modes_words" ] || continue
+    for f_set_modes_each in $(modes_in "$1" $f_set_modes_type); do
+      symbolic_mode "$f_set_modes_words" "$f_set_modes_each" $f_set_modes_kind
+      # inner ones first, for an owner who may not enter a directory afterwards
+      [ "$f_applied" = "$f_set_modes_each" ] ||
+        find "$1" -depth -type $f_set_modes_type -perm "$f_set_modes_each" -exec chmod -- "0$f_applied" {} + || return
+    done
+  done
+}
 # set_attributes PATH MODE OWNER GROUP: set those that are given. With the leading 0, GNU chmod
 # clears the set-ID bits of directories as well.
 set_attributes() {

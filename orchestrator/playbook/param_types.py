@@ -90,7 +90,7 @@ def _set_end(text: str, at: int) -> int:
 
 _INT = lazy_regex(r"[+-]?[0-9]{1,4000}")  # a little below the limit of Python's int()
 _MODE = lazy_regex(r"[0-7]{3,4}")
-_SYMBOLIC_MODE = lazy_regex(r"([ugoa]*)((?:[-+=][rwxX]*)+)")
+_SYMBOLIC_MODE = lazy_regex(r"([ugoa]*)((?:[-+=](?:[ugo]|[rwxXst]*))+)")
 
 
 class ListItemError(ValueError):
@@ -257,10 +257,10 @@ def _to_file_mode(value: Any) -> str:
     for part in value.split(","):
         found = _SYMBOLIC_MODE.fullmatch(part)
         if found is None:
-            message = "must be a file mode, octal digits or like u=rwX,go=rX (r, w, x and X only)"
+            message = "must be a file mode, octal digits or like u=rwX,g=u,o-w"
             raise ValueError(f"{message}, found {repr_text(value)}")
         who = "ugo" if found[1] in ("", "a") else found[1].replace("a", "ugo")
-        parts += [who + each for each in re.findall(r"[-+=][rwxX]*", found[2])]
+        parts += [who + each for each in re.findall(r"[-+=][a-zX]*", found[2])]
     return ",".join(parts)
 
 

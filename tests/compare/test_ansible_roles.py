@@ -40,7 +40,6 @@ DOES_NOT = {
     "{script: x.sh, args: {decrypt: no}}": "param script.decrypt",
     "{apt: {name: x, force: yes}}": "param apt.force",
     "{apt: {name: x, state: build-dep}}": "value of apt.state: build-dep",
-    "{file: {path: /x, state: hard}}": "value of file.state",
     "{file: {path: /x, state: '{{ x }}'}}": "value of file.state",
     "{shell: ls, debugger: always}": "keyword debugger",
     "{shell: ls, async: 10, poll: 0}": "keyword poll",

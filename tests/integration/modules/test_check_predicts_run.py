@@ -39,6 +39,8 @@ STEPS = st.one_of(
     module_step("directory", mode_=MODES),
     module_step("directory", state=st.just("absent"), recurse_=st.booleans()),
     module_step("link", to=st.sampled_from(["x", "../y z", "/proc/none"]), force_=st.booleans()),
+    module_step("link", to=st.sampled_from([".", "a", "/proc/version"]), hard=st.just(True)),
+    module_step("directory", recurse=st.just(True), mode_=MODES, file_mode_=st.just("g=u,o+X")),
     module_step("copy", content=TEXTS, mode_=MODES, backup_=st.booleans()),
     module_step("line", line=LINES, create_=st.booleans(), mode_=MODES),
     module_step("line", line=LINES, state=st.just("absent")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +105,38 @@ def test_recurse_gives_all_that_is_in_it_to_the_owner(machine: ShellMachine) -> 
     found = {(p.lstat().st_uid, p.lstat().st_gid) for p in [path, *path.rglob("*")]}
     assert found == {(1, 12345)}
     assert (machine.root / "out").stat().st_uid == 0
+
+
+def test_recurse_gives_modes_to_all_that_is_in_it(machine: ShellMachine) -> None:
+    root = machine.root / "it"
+
+    def build() -> None:
+        for name in ("a", "-n b/c d", "b/run", "b/q\nr"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text("")
+            (root / name).chmod(0o640)
+        (root / "b/run").chmod(0o700)
+        (root / "b").chmod(0o2700)
+        (root / "link").unlink(missing_ok=True)
+        (root / "link").symlink_to("/etc/passwd")
+
+    before = Path("/etc/passwd").stat().st_mode
+    for more, folders, runs, others in (
+        ({"mode": "u=rwX,go=rX"}, ("0755", "2755"), "0755", "0644"),
+        ({"mode": "0750"}, ("0750", "0750"), "0750", "0750"),
+        ({"mode": "0750", "file_mode": "0640"}, ("0750", "0750"), "0640", "0640"),
+        ({"file_mode": "g-r,o+w"}, ("0755", "2700"), "0702", "0602"),
+    ):
+        build()
+        root.chmod(0o755)
+        (root / "-n b").chmod(0o755)
+        step = {"directory": {"path": str(root), "recurse": True, **more}}
+        machine.check_then_run(step, "changed")
+        assert (file_mode(root), file_mode(root / "b")) == folders
+        assert file_mode(root / "b/run") == runs
+        assert {file_mode(root / name) for name in ("a", "-n b/c d", "b/q\nr")} == {others}
+    assert Path("/etc/passwd").stat().st_mode == before
+    new = {"directory": {"path": f"{root}/new", "recurse": True, "mode": "0700"}}
+    machine.check_then_run(new, "changed")
+    step = {"directory": {"path": str(root), "file_mode": "0600"}}
+    check_refuses(machine, step, "`file_mode` requires `recurse: true`")

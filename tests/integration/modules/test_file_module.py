@@ -149,3 +149,32 @@ def test_touch_makes_a_file_and_then_sets_its_time(machine: ShellMachine) -> Non
     os.utime(path, (1, 1))
     assert machine.run_steps([step]).statuses == ["ok", "changed"]
     assert path.stat().st_mtime > 1
+
+
+def test_without_follow_a_link_has_an_owner_of_its_own(machine: ShellMachine) -> None:
+    (machine.root / "to").write_text("")
+    (machine.root / "link").symlink_to("to")
+    step = {"path": str(machine.root / "link"), "follow": False, "owner": "daemon"}
+    machine.check_then_run({"file": step}, "changed")
+    assert (machine.root / "link").lstat().st_uid == 1
+    assert (machine.root / "to").stat().st_uid == 0
+    check_refuses(machine, {"file": {**step, "mode": "0600"}}, "has no mode of its own")
+    machine.check_then_run({"file": {**step, "path": str(machine.root / "to")}}, "changed")
+
+
+def test_touch_can_preserve_times(machine: ShellMachine) -> None:
+    path = machine.root / "-n it"
+    kept = {"modification_time": "preserve", "access_time": "preserve"}
+    run = machine.run_steps([{"touch": {"path": str(path), **kept, "mode": "u=rw,go="}}])
+    assert run.statuses == ["changed", "skipped"] and file_mode(path) == "0600"
+    for some, changed in (
+        (kept, ()),
+        ({"access_time": "preserve"}, ("st_mtime",)),
+        ({"modification_time": "preserve"}, ("st_atime",)),
+        ({}, ("st_atime", "st_mtime")),
+    ):
+        os.utime(path, (1000, 1000))
+        run = machine.run_steps([{"touch": {"path": str(path), **some}}])
+        assert run.code == 0
+        times = {each: getattr(path.stat(), each) for each in ("st_atime", "st_mtime")}
+        assert {each for each, at in times.items() if at != 1000} == set(changed)

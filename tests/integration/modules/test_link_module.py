@@ -114,3 +114,46 @@ def test_a_link_to_what_it_would_replace_is_refused(machine: ShellMachine) -> No
         for to in (str(path), path.name, f"./{path.name}", f"../{path.parent.name}/{path.name}"):
             step = {"link": {"path": str(path), "to": to, "force": True}}
             check_refuses(machine, step, "is what the link would point to")
+
+
+def test_hard_links_are_made_and_replaced(machine: ShellMachine) -> None:
+    root = machine.root
+    (root / "file").write_text("content")
+    (root / "to").symlink_to("file")
+    (root / "own").write_text("own")
+    (root / "soft").symlink_to("file")
+    for name, to, more in (
+        ("-n it's", str(root / "file"), {}),
+        ("sub/new", "../file", {}),
+        ("by link", "to", {}),
+        ("own", "file", {"force": True}),
+        ("soft", "file", {}),
+    ):
+        step = {"link": {"path": str(root / name), "to": to, "hard": True, **more}}
+        (root / "sub").mkdir(exist_ok=True)
+        outcome = machine.check_then_run(step, "changed")
+        assert outcome_changes(outcome)["to"][1] == to
+        assert (root / name).samefile(root / "file") and not (root / name).is_symlink()
+    assert (root / "file").stat().st_nlink == 6
+    (root / "own").unlink()
+    (root / "own").write_text("own")
+    for name, to, message in (
+        ("own", "file", "is a file: `force: true` replaces it"),
+        ("new", "none", "there is no file none to link to"),
+        ("new", str(root / "sub"), "is not a regular file"),
+        ("new", "/proc/self/environ", "is on another file system"),
+    ):
+        refused = {"link": {"path": str(root / name), "to": to, "hard": True}}
+        check_refuses(machine, refused, message)
+
+
+def test_the_owner_is_that_of_the_link_itself(machine: ShellMachine) -> None:
+    (machine.root / "to").write_text("")
+    for hard in (False, True):
+        path = machine.root / f"it {hard}"
+        step = {"path": str(path), "to": "to", "hard": hard, "owner": "daemon", "group": "4321"}
+        outcome = machine.check_then_run({"link": step}, "changed")
+        assert outcome_changes(outcome)["owner"] == (None, "daemon")
+        at = path.lstat()
+        assert (at.st_uid, at.st_gid) == (1, 4321)
+        assert (machine.root / "to").stat().st_uid == (1 if hard else 0)

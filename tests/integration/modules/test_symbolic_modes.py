@@ -12,8 +12,10 @@ from tests.support.machine import ShellMachine
 from tests.support.module_files import file_mode, outcome_changes
 from tests.support.template_scope import SHELLS
 
-WORDS = ("u=rwX,go=rX", "g+w", "o-rwx", "ugo=", "u+x,go-x", "go=X", "ugo-w,u+w", "u=rw,go=r", "g-X")
-MODES = (0o644, 0o755, 0o700, 0o000, 0o711, 0o620)
+WORDS = ("u=rwX,go=rX", "g+w", "o-rwx", "ugo=", "u+x,go-x", "go=X", "ugo-w,u+w", "u=rw,go=r", "g-X",
+         "u+s", "g=s", "ug-s", "ugo+t", "o-t", "u+t", "u=rwxs,g=rxs", "ugo=t", "g=u", "go=u", "o-g", "u+o",
+         "u=g,g=o", "g=u,u+x,o=X", "ugo=rx", "u-s,g+s")  # fmt: skip
+MODES = (0o644, 0o755, 0o700, 0o000, 0o711, 0o620, 0o4755, 0o2710, 0o1777, 0o7000, 0o6711)
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
@@ -60,6 +62,6 @@ def test_files_and_folders_take_symbolic_modes(machine: ShellMachine) -> None:
 def test_a_mode_of_other_words_is_refused(machine: ShellMachine) -> None:
     from orchestrator.errors import DefinitionError
 
-    for words in ("u=rws", "x", "u=g", "u+t,g=r", "rw", ""):
+    for words in ("u=rwq", "x", "u=gr", "u+t,g=r;", "rw", "", "u=rwug"):
         with pytest.raises(DefinitionError, match="must be a file mode"):
             machine.run_step({"copy": {"path": "~/f", "content": "x", "mode": words}})
