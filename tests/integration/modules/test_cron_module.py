@@ -162,3 +162,60 @@ def test_only_the_marker_of_a_line_that_is_somebody_elses_is_removed(machine: Sh
         {"cron": {"name": "it", "file": str(file), "state": "absent"}}, "changed"
     )
     assert not file.exists()
+
+
+def test_a_variable_comes_before_the_jobs(machine: ShellMachine) -> None:
+    file = machine.root / "jobs"
+    file.write_text("# it\n* * * * * root echo A=1\n")
+
+    def env_step(name: str, **params: Any) -> dict[str, Any]:
+        return {"cron": {"name": name, "variable": True, "file": str(file), **params}}
+
+    outcome = machine.check_then_run(env_step("PATH", job=" a b'$(id)"), "changed")
+    assert [(c.key, c.before, c.after) for c in outcome.changes] == [
+        ("entry", None, "PATH= a b'$(id)")
+    ]
+    assert file.read_text() == 'PATH=" a b\'$(id)"\n# it\n* * * * * root echo A=1\n'
+    file.write_text("A=1\n'PATH' = \" a b'$(id)\" \n* * * * * x\nPATH=2\nPATHS=3")
+    machine.check_then_run(env_step("PATH", job='say "hi"'), "changed")
+    assert file.read_text() == "A=1\nPATH='say \"hi\"'\n* * * * * x\nPATHS=3\n"
+    file.write_text("A=1\nPATH = x\n")
+    machine.check_then_run(env_step("PATH", job="x"), "ok")
+    machine.check_then_run(env_step("PATH", state="absent"), "changed")
+    machine.check_then_run(env_step("A", state="absent"), "changed")
+    assert not file.exists()
+    machine.check_then_run(env_step("A", job=""), "changed")
+    assert file.read_text() == 'A=""\n'
+
+
+def test_a_job_is_kept_as_a_comment(machine: ShellMachine) -> None:
+    file = machine.root / "jobs"
+    machine.check_then_run(cron_step(file=str(file)), "changed")
+    machine.check_then_run(cron_step(file=str(file), disabled=True), "changed")
+    assert file.read_text() == marked_lines(f"# * * * * * root {JOB}")
+    machine.check_then_run(cron_step(file=str(file)), "changed")
+    assert file.read_text() == marked_lines(f"* * * * * root {JOB}")
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"name": "a b"}, "not the name of a variable"),
+        ({"job": 'it\'s "so"'}, "both kinds of quotes"),
+        ({"minute": 5}, "a variable has no times"),
+        ({"job": None}, "the value of the variable, is missing"),
+    ],
+)
+def test_what_is_no_variable_is_refused(
+    machine: ShellMachine, params: dict[str, Any], message: str
+) -> None:
+    given = {
+        "name": "A",
+        "job": "x",
+        "variable": True,
+        "file": str(machine.root / "jobs"),
+        **params,
+    }
+    step = {"cron": {name: value for name, value in given.items() if value is not None}}
+    outcome = machine.check_then_run(step, "failed")
+    assert message in outcome.stderr.text, result_message(outcome)

@@ -155,6 +155,8 @@ def test_a_broken_expression_is_told_at_once(machine: ShellMachine) -> None:
         ({"port": 1, "path": "/x"}, "use two steps to wait for both"),
         ({"line": "x"}, "give `port` or `path`"),
         ({"line": "x", "port": 1}, "a line needs a path"),
+        ({"path": "/x", "state": "drained"}, "`drained` needs a port"),
+        ({"port": 1, "state": "drained", "address": "x"}, "needs an IPv4 address"),
     ],
 )
 def test_what_makes_no_sense_is_told_at_once(
@@ -181,3 +183,30 @@ def test_a_check_does_not_wait(machine: ShellMachine) -> None:
         wait_for_step(path=str(machine.root / "none"), within="20s"), check=True
     )
     assert outcome.status == "unknown"
+
+
+def test_connections_to_a_port_are_seen(machine: ShellMachine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        drained = {"port": port, "state": "drained"}
+        machine.check_then_run(wait_for_step(**drained), "ok")
+        with socket.create_connection(("127.0.0.1", port)):
+            for address in ("127.0.0.1", "0.0.0.0", "::"):
+                outcome = machine.check_then_run(
+                    wait_for_step(**drained, address=address, message="it's $(id) busy"), "failed"
+                )
+                assert outcome.reason == "connections is '1', expected '0'"
+                assert outcome.stderr.text.splitlines()[-1] == "it's $(id) busy"
+            machine.check_then_run(wait_for_step(**drained, address="127.0.0.2"), "ok")
+
+
+def test_it_waits_before_it_looks(machine: ShellMachine) -> None:
+    began = time.monotonic()
+    step = wait_for_step(path="/", delay=1, message="not shown")
+    outcome = machine.run_step(step)
+    assert outcome.status == "ok"
+    assert outcome.stderr.text == ""
+    assert time.monotonic() - began > 1
+    began = time.monotonic()
+    machine.run_step(wait_for_step(path="/", delay=20), check=True)
+    assert time.monotonic() - began < 15
