@@ -100,6 +100,8 @@ def history_command(
         out.lines([dump_json([run_json(run) for run in runs])])
         return ExitCode.OK
     nothing = "no recorded commands" if console else "no recorded runs"
+    if run_filter != RunFilter():
+        nothing += " with these options"
     out.lines(_history_lines(runs, out, is_console=console) if runs else [nothing])
     return ExitCode.OK
 

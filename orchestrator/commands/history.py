@@ -122,6 +122,11 @@ def selected_events(run: RecordedRun, selection: RunSelection) -> Iterator[RunEv
         message = f"host '{selection.host}' took no part in run {run.run}"
         raise UsageError(Diagnostic(message, None, hint))
     events = list(read_events(run))
+    tasks = sorted({task for event in events if (task := getattr(event, "task", ""))})
+    if selection.task and selection.task not in tasks:
+        hint = suggest_nearest(selection.task, tasks) or "; ".join(tasks[:5])
+        message = f"task '{selection.task}' did not run in {run.run}"
+        raise UsageError(Diagnostic(message, None, hint))
     last = events[-1]
     rows = last.rows if isinstance(last, RunFinished) else ()
     failed = {row.host for row in rows if row.status.is_failure}

@@ -143,6 +143,15 @@ def test_show_as_json_has_the_events_that_the_run_had(recorded: OrchProject) -> 
     assert events(shown.events) == events(run.events)
 
 
+def test_a_task_that_did_not_run_is_not_shown_as_nothing(recorded: OrchProject) -> None:
+    result = recorded.orch("show", "last", "--task", "tt")
+    assert result.code == 2
+    assert "task 'tt' did not run in 2" in result.err and "did you mean 't'?" in result.err
+    assert recorded.orch("show", "last", "--task", "t").code == 0
+    listed = recorded.orch("history", "--host", "nosuch").out
+    assert listed == "no recorded runs with these options\n"
+
+
 def test_a_name_that_is_no_run_or_host_is_an_error_that_helps(recorded: OrchProject) -> None:
     result = recorded.orch("show", "nosuch")
     assert result.code == 2
