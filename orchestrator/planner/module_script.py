@@ -170,6 +170,7 @@ def call_text(task_scope: TaskScope, *, is_skipped: bool = False) -> str:
     """Return the call with the values of its params, in the syntax of the command line.
 
     A value that waits for a result is shown as written; so is an invalid one if ``is_skipped``.
+    Left out are defaults that are empty, or that only turn something on or off.
     """
     words = [task_scope.task.name]
     for name, param in task_scope.task.params.items():
@@ -179,7 +180,8 @@ def call_text(task_scope: TaskScope, *, is_skipped: bool = False) -> str:
         except ResultPending:
             words.append(f"{name}={written.source if written else '…'}")
             continue
-        if written is None and value in (None, "", [], False):
+        is_switch = param.written_default and isinstance(param.written_default.data, bool)
+        if written is None and (is_switch or value in (None, "", [], {}, False)):
             continue
         words.append(shlex.quote(f"{name}={_argument_text(value)}") if param.type != "file" else "")
         if param.type == "file":
