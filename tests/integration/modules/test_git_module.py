@@ -349,3 +349,72 @@ def test_by_force_an_export_takes_the_place_of_what_is_there(
     assert file_names(machine.root) == ["to"]
     machine.check_then_run(git_step(repo, path, archive=True, force=True, version="v1"), "changed")
     assert (path / "a").read_text() == "one\n"
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_what_is_there_can_be_left_as_it_is(
+    machine: ShellMachine, repo: Path, archive: bool
+) -> None:
+    path = machine.root / "to"
+    machine.check_then_run(git_step(repo, path, archive=archive, update=False), "changed")
+    commit_files(repo, a="three\n")
+    (path / "a").write_text("edited\n")
+    gone = repo.rename(repo.parent / "gone")
+    machine.check_then_run(git_step(repo, path, archive=archive, update=False), "ok")
+    gone.rename(repo)
+    machine.check_then_run(
+        git_step(repo, path, archive=archive, update=True, force=True), "changed"
+    )
+    assert (path / "a").read_text() == "three\n"
+
+
+def sign_with(folder: Path) -> list[str]:
+    """Make an SSH key and return the options of git that sign with it."""
+    key = folder / "signer"
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
+    subprocess.run(words, check=True)
+    (folder / "signers").write_text(f"t@example.org {Path(f'{key}.pub').read_text()}")
+    return ["-c", "gpg.format=ssh", "-c", f"user.signingKey={key}"]
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_only_signed_commits_are_written(
+    machine: ShellMachine, repo: Path, tmp_path: Path, mirror: bool
+) -> None:
+    signing = sign_with(tmp_path)
+    config = tmp_path / "gitconfig"
+    config.write_text(f"[gpg.ssh]\n  allowedSignersFile = {tmp_path}/signers\n")
+    machine.environment["GIT_CONFIG_GLOBAL"] = str(config)
+    run_git(repo, *signing, "tag", "-s", "-m", "signed", "v2", "side")
+    more: dict[str, Any] = {"mirror": str(machine.root / "mirror")} if mirror else {}
+    path = machine.root / "to"
+    for archive in (True, False):
+        more |= {"verify": True, "archive": archive}
+        refused = machine.run_step(git_step(repo, path, **more, version="main"))
+        assert refused.status == "failed"
+        assert "has no valid signature of a known key" in refused.stderr.text
+        assert not path.exists()
+    machine.check_then_run(git_step(repo, path, **more, version="v2"), "changed")
+    (repo / "a").write_text("signed\n")
+    run_git(repo, *signing, "commit", "-qaS", "-m", "signed")
+    machine.check_then_run(git_step(repo, path, **more, version="main"), "changed")
+    assert (path / "a").read_text() == "signed\n"
+    assert machine.run_step(git_step(repo, path, **more, version="v1")).status == "failed"
+    assert (path / "a").read_text() == "signed\n"
+
+
+def test_a_commit_without_a_branch_is_found_by_a_refspec(
+    machine: ShellMachine, repo: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "gitconfig"
+    config.write_text("[safe]\n  directory = *\n")
+    machine.environment["GIT_CONFIG_GLOBAL"] = str(config)
+    run_git(repo, "config", "uploadpack.allowAnySHA1InWant", "false")
+    commit = commit_files(repo, a="change\n")
+    run_git(repo, "update-ref", "refs/changes/1", commit)
+    run_git(repo, "reset", "-q", "--hard", "HEAD^")
+    path = machine.root / "to"
+    step = git_step(repo.as_uri(), path, version=commit)
+    step["git"]["refspec"] = "+refs/changes/*:refs/changes/*"
+    machine.check_then_run(step, "changed")
+    assert (path / "a").read_text() == "change\n"
