@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from orchestrator.modules import MODULES_FOLDER
 from tests.integration.modules.test_git_module import run_git
+from tests.integration.modules.test_modprobe_module import KERNEL
 from tests.integration.modules.test_package_module import REPOSITORY
 from tests.integration.modules.test_pip_module import make_wheel
 from tests.support.machine import MachineRun, ShellMachine, result_message
@@ -181,6 +182,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShellMachin
         run_in_copy(
             machine, home + SETUP + DATABASES + REPOSITORY + PACKAGES + "apt-get -qq update\n"
         )
+        run_in_copy(machine, KERNEL)
         run_in_copy(
             machine,
             f"mkdir -p /etc/ssl/certs\ncat >>/etc/ssl/certs/ca-certificates.crt <<'E'\n{trusted}E",
