@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from orchestrator.modules import MODULES_FOLDER
+from tests.integration.modules.test_firewall_module import UFW
 from tests.integration.modules.test_git_module import run_git
 from tests.integration.modules.test_modprobe_module import KERNEL
 from tests.integration.modules.test_package_module import REPOSITORY
@@ -183,6 +184,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShellMachin
             machine, home + SETUP + DATABASES + REPOSITORY + PACKAGES + "apt-get -qq update\n"
         )
         run_in_copy(machine, KERNEL)
+        run_in_copy(machine, UFW)
         run_in_copy(
             machine,
             f"mkdir -p /etc/ssl/certs\ncat >>/etc/ssl/certs/ca-certificates.crt <<'E'\n{trusted}E",
