@@ -22,6 +22,58 @@ conf() {
   case $2 in *"$o_nl"*|*"$(printf '\r')"*) echo "a newline in $1" >&2; exit 64;; esac
   printf '%s = "%s"\n' "$1" "$(printf '%s\n' "$2" | sed 's/[\\"]/\\&/g')"
 }
+# fetch_url URL TIMEOUT CERTS VERIFIED OPEN CONF: print what the URL has. CERTS false: the server's
+# certificate is not verified. VERIFIED is not empty if the content is verified in another way, OPEN
+# if the URL is no secret. CONF are more lines of conf.
+fetch_url() {
+  case $1 in
+  file:///*) cat -- "${1#file://}";;
+  *)
+    if has curl; then fetch_by_curl "$@"
+    elif has wget; then fetch_by_wget "$@"
+    else lacks 'curl or wget'
+    fi;;
+  esac
+}
+# fetch_by_curl …: like fetch_url.
+fetch_by_curl() {
+  f_fetch_by_curl_asks=$(conf url "$1") || exit
+  f_fetch_by_curl_asks=$f_fetch_by_curl_asks$o_nl$6
+  if [ "$3" = false ]; then set -- "$2" -k; else set -- "$2"; fi
+  f_fetch_by_curl_timeout=$1; shift
+  printf '%s\n' "$f_fetch_by_curl_asks" |
+    curl -q -fsSL --globoff --connect-timeout "$f_fetch_by_curl_timeout" -Y 1 -y "$f_fetch_by_curl_timeout" "$@" -K -
+}
+# fetch_by_wget …: like fetch_url.
+fetch_by_wget() {
+  f_fetch_by_wget_url=$1 f_fetch_by_wget_timeout=$2 f_fetch_by_wget_certs=$3
+  [ -z "$6" ] || lacks 'curl, which headers need: wget would show them to all users'
+  f_fetch_by_wget_kind=$(wget --version 2>&1) || :
+  case $f_fetch_by_wget_kind in
+  *'GNU Wget 1'*) ;;
+  *BusyBox*)
+    [ "$5" ] || lacks 'curl or GNU wget; busybox would show the url to all users'
+    case $3$4,$1 in
+    true,https*) lacks "curl or GNU wget; busybox's does not check certificates, so a checksum must do";;
+    esac;;
+  *) lacks 'curl, GNU wget or busybox wget';;
+  esac
+  if [ "$3" = false ]; then set -- --no-check-certificate; else set --; fi
+  case $f_fetch_by_wget_kind in
+  *'GNU Wget 1'*)
+    set -- "$@" -nv -t 1 -T "$f_fetch_by_wget_timeout" --no-http-keep-alive -O - -i -;;
+  *)
+    case $f_fetch_by_wget_kind in *' -T '*|*'-T SEC'*) set -- "$@" -T "$f_fetch_by_wget_timeout";; esac
+    set -- "$@" -q -O - -- "$f_fetch_by_wget_url";;
+  esac
+  {
+    if f_fetch_by_wget_output=$(printf '%s\n' "$f_fetch_by_wget_url" | wget "$@" 2>&1 >&3 3>&-); then :
+    else
+      printf '%s\n' "wget failed with status $?" "$f_fetch_by_wget_output" >&2
+      exit 1
+    fi
+  } 3>&1
+}
 # present PATH: succeed if the path exists, even as a dangling link.
 present() { [ -e "$1" ] || [ -L "$1" ]; }
 

@@ -219,3 +219,50 @@ def test_a_missing_folder_is_foretold_and_made(machine: ShellMachine, web: WebSe
     path = machine.root / "a" / "b" / "file"
     machine.check_then_run({"get_url": {"url": web.url("/file"), "path": str(path)}}, "changed")
     assert path.read_bytes() == BODY
+
+
+def test_any_checksum_and_lists_of_them_are_verified(machine: ShellMachine, web: WebServer) -> None:
+    def sum_of(name: str, data: bytes = BODY) -> str:
+        return hashlib.new(name, data).hexdigest()
+
+    web.pages["/sums"] = WebAnswer(
+        f"{sum_of('sha512', b'x')}  other\n{sum_of('sha512').upper()} *./dir/file\n".encode()
+    )
+    web.pages["/only"] = WebAnswer(f"{sum_of('md5')}\n".encode())
+    for number, checksum in enumerate(
+        (
+            *(
+                f"{name}:{sum_of(name).upper()}"
+                for name in ("md5", "sha1", "sha224", "sha384", "sha512")
+            ),
+            f"sha512:{web.url('/sums')}",
+            f"md5:{web.url('/only')}",
+        )
+    ):
+        path = machine.root / f"it{number}"
+        step = {"url": web.url("/file?a=b"), "path": str(path), "checksum": checksum}
+        web.pages["/file?a=b"] = WebAnswer(BODY)
+        machine.check_then_run({"get_url": step}, "changed")
+        assert path.read_bytes() == BODY
+        path.write_text("changed")
+        machine.check_then_run({"get_url": step}, "changed")
+        assert path.read_bytes() == BODY
+    web.pages["/sums"] = WebAnswer(f"{sum_of('sha512', b'x')}  other\n".encode())
+    step = {"url": web.url("/file"), "path": str(machine.root / "no")}
+    for checksum, message in (
+        (f"sha512:{web.url('/sums')}", "has no checksum for file"),
+        (f"md5:{sum_of('md5', b'x')}", "the download has the checksum md5:"),
+    ):
+        outcome = machine.run_step({"get_url": {**step, "checksum": checksum}})
+        assert outcome.status == "failed" and message in outcome.stderr.text
+        assert not (machine.root / "no").exists()
+
+
+def test_a_file_of_the_host_needs_no_tool(machine: ShellMachine) -> None:
+    source = machine.root / "-n it's"
+    source.write_bytes(BODY)
+    step = {"url": f"file://{source}", "path": str(machine.root / "to"), "force": True}
+    machine.check_then_run({"get_url": {**step, "checksum": CHECKSUM}}, "changed")
+    source.write_text("new")
+    machine.check_then_run({"get_url": step}, "changed")
+    assert (machine.root / "to").read_text() == "new"

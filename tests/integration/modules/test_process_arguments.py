@@ -212,6 +212,15 @@ def test_what_is_asked_of_servers_is_seen_by_nobody(
         c.issued["get_url", "checksum"] = digits
         refused = {"get_url": {**file, "checksum": f"sha256:{digits}"}}
         assert host.run_step(refused).status == "failed"
+        archive = f"{url}&{c('unarchive', 'url')}"
+        web.pages[f"/it{query}&{c('unarchive', 'url')}"] = WebAnswer(b"other")
+        digits = hashlib.sha256(c("unarchive", "checksum").encode()).hexdigest()
+        c.issued["unarchive", "checksum"] = digits
+        refused = {
+            "unarchive": {"url": archive, "path": f"{host.root}/un", "checksum": f"sha256:{digits}"}
+        }
+        outcome = host.run_step(refused)
+        assert "the archive has the checksum" in outcome.stderr.text
         assert len(web.requests) > len(steps)
         assert c.leaked(watched) == set()
 

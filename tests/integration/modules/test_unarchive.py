@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from tests.support.module_files import (
     outcome_changes,
     without_powers,
 )
+from tests.support.web_server import WebAnswer, serve_web
 
 FILES = {"top/a b": b"one", "top/sub/-n": b"\0\xff", "top/sub/ü'$(id)": b"", "top/.hidden": b"h"}
 KINDS = ["tar", "tar.gz", "tar.bz2", "tar.xz", "tar.zst", "zip"]
@@ -379,7 +381,7 @@ def test_it_needs_one_archive(
 ) -> None:
     if "src" in params:
         params = {**params, "src": str(make_archive(tmp_path, "tar"))}
-    with pytest.raises(DefinitionError, match="needs one of src and remote_src"):
+    with pytest.raises(DefinitionError, match="needs one of src and "):
         machine.run_step({"unarchive": {"path": str(machine.root / "to"), **params}})
 
 
@@ -490,3 +492,79 @@ def test_a_record_that_somebody_else_wrote_is_no_script(
     assert tree_contents(path) == {"a": b"1", "x/y": b"2"}
     assert (machine.root / "mine").read_bytes() == b"m"
     assert not list(machine.root.parent.rglob("pwned"))
+
+
+def test_names_are_selected_after_strip(machine: ShellMachine, tmp_path: Path) -> None:
+    archive = str(make_archive(tmp_path, "tar"))
+    for number, (more, expected) in enumerate(
+        (
+            ({"include": ["sub"]}, ["sub/-n", "sub/ü'$(id)"]),
+            ({"include": ["sub/-n", ".hid*"]}, [".hidden", "sub/-n"]),
+            ({"exclude": ["sub/"]}, [".hidden", "a b"]),
+            ({"exclude": ["-n", "a*"]}, [".hidden", "sub/ü'$(id)"]),
+            ({"include": ["sub"], "exclude": ["sub/-*"]}, ["sub/ü'$(id)"]),
+        )
+    ):
+        to = machine.root / f"to{number}"
+        step = {"unarchive": {"remote_src": archive, "path": str(to), "strip": 1, **more}}
+        machine.check_then_run(step, "changed")
+        found = [str(each.relative_to(to)) for each in to.rglob("*") if each.is_file()]
+        assert sorted(found) == sorted([*expected, ".orch-unarchived"])
+    whole = {"unarchive": {"remote_src": archive, "path": str(to), "strip": 1}}
+    machine.check_then_run(whole, "changed")
+    nothing = {**whole["unarchive"], "include": ["none"], "path": str(machine.root / "none")}
+    outcome = machine.run_step({"unarchive": nothing})
+    assert outcome.status == "failed" and "nothing is left" in outcome.stderr.text
+    assert not (machine.root / "none").exists()
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_what_is_unpacked_has_the_given_owner_and_mode(
+    machine: ShellMachine, tmp_path: Path, exclusive: bool
+) -> None:
+    archive = make_tar(
+        tmp_path, ("d", 0o700, None), ("d/run", 0o700, b"x"), ("d/-n it", 0o600, b"y")
+    )
+    to = machine.root / "to"
+    step = {"remote_src": str(archive), "path": str(to), "exclusive": exclusive}
+    machine.check_then_run({"unarchive": step}, "changed")
+    given = {"mode": "u=rwX,go=rX", "owner": "daemon", "group": "4321"}
+    machine.check_then_run({"unarchive": {**step, **given}}, "changed")
+    for name, mode in (("d/run", "0755"), ("d/-n it", "0644")):
+        assert file_mode(to / name) == mode
+    for name in ("d", "d/run", "d/-n it"):
+        assert ((to / name).stat().st_uid, (to / name).stat().st_gid) == (1, 4321)
+    shutil.chown(to / "d/run", "root")
+    machine.check_then_run({"unarchive": {**step, **given}}, "changed")
+    assert (to / "d/run").stat().st_uid == 1
+    new = {"unarchive": {**step, **given, "path": f"{to} new"}}
+    machine.check_then_run(new, "changed")
+    assert file_mode(Path(f"{to} new/d")) == "0755" and Path(f"{to} new/d").stat().st_uid == 1
+    check_refuses(machine, {"unarchive": {**step, "owner": "nobody such"}}, "there is no user")
+
+
+def test_an_archive_of_a_url_is_unpacked_once(machine: ShellMachine, tmp_path: Path) -> None:
+    data = make_archive(tmp_path, "tar.gz").read_bytes()
+    sum_ = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    with serve_web() as web:
+        web.pages["/a.tar.gz?x=1"] = WebAnswer(data)
+        step = {"path": str(machine.root / "to"), "url": web.url("/a.tar.gz?x=1"), "strip": 1}
+        (machine.root / "to").mkdir()
+        (machine.root / "to/own").write_text("own")
+        outcome = machine.run_step({"unarchive": {**step, "checksum": f"{sum_[:-1]}z"}})
+        assert outcome.status == "failed" and sum_ in outcome.stderr.text
+        machine.check_then_run({"unarchive": {**step, "checksum": sum_.upper()}}, "changed")
+        assert (machine.root / "to/a b").read_bytes() == b"one"
+        assert len(web.requests) == 2
+        (machine.root / "to/a b").write_text("changed")
+        machine.check_then_run({"unarchive": {**step, "checksum": sum_.upper()}}, "changed")
+        assert (machine.root / "to/a b").read_bytes() == b"one"
+        assert (machine.root / "to/own").read_text() == "own"
+        other = {**step, "url": web.url("/none"), "path": str(machine.root / "new")}
+        outcome = machine.run_step({"unarchive": other})
+        assert outcome.status == "failed" and not (machine.root / "new").exists()
+    local = {**step, "url": f"file://{tmp_path}/made.tar.gz", "path": str(machine.root / "local")}
+    machine.check_then_run({"unarchive": {**local, "exclusive": True}}, "changed")
+    check_refuses(machine, {"unarchive": {**local, "url": "x"}}, "the url must begin with")
+    check_refuses(machine, {"unarchive": {**local, "checksum": "x:1"}}, "the checksum must be")
+    check_refuses(machine, {"unarchive": {**local, "remote_src": "/x"}}, "exclude each other")
