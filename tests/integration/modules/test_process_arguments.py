@@ -151,6 +151,8 @@ def file_steps(c: ParamCanaries, root: Path) -> StepList:
                   "job": c("cron", "job"), "user": c("cron", "user"), **times}},
         {"authorized_key": {"user": "root", "path": f"{root}/{c('authorized_key', 'path')}",
                             "key": f"ssh-ed25519 AAAA{c('authorized_key', 'key')} ann"}},
+        {"known_hosts": {"name": "x", "path": f"{root}/{c('known_hosts', 'path')}", "hash": True,
+                         "key": f"ssh-ed25519 AAAA{c('known_hosts', 'key')} ann"}},
         {"sysctl": {"name": f"vm.{c('sysctl', 'name')}", "value": c("sysctl", "value"),
                     "file": f"{root}/{c('sysctl', 'file')}", "apply": False}},
     ]  # fmt: skip
