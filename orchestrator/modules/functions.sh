@@ -1577,3 +1577,28 @@ postgres_run() {
 $1
 END
 }
+# mysql_text TEXT: quote a text as a literal of MySQL and MariaDB, as mysql_run runs it.
+# Sets f_sql.
+mysql_text() {
+  doubled "$1" "'"
+  doubled "$f_doubled" '\'
+  f_sql="'$f_doubled'"
+}
+# mysql_name NAME: quote the name of a database or table.
+# Sets f_sql.
+mysql_name() { doubled "$1" '`'; f_sql="\`$f_doubled\`"; }
+# mysql_run SQL HOST PORT SOCKET USER PASSWORD: run the statements, and print the rows; fail at the
+# first error. The password is in the environment of the client, which no other user can read.
+mysql_run() {
+  if has mariadb; then f_mysql_run_client=mariadb
+  elif has mysql; then f_mysql_run_client=mysql
+  else lacks "mariadb or mysql"
+  fi
+  [ -z "$6" ] || export MYSQL_PWD="$6"
+  f_mysql_run_sql=$1
+  set -- ${2:+"--host=$2"} ${3:+"--port=$3"} ${4:+"--socket=$4"} ${5:+"--user=$5"}
+  $f_mysql_run_client "$@" -NBr --binary-mode --default-character-set=utf8mb4 <<END
+SET SESSION sql_mode = '';
+$f_mysql_run_sql
+END
+}

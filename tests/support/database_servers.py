@@ -87,6 +87,61 @@ def serve_postgres() -> Iterator[PostgresServer]:
             subprocess.run(words, check=True, capture_output=True, env=environment)
 
 
+@dataclass(frozen=True)
+class MariadbServer:
+    """A server of MariaDB; ``socket`` is its socket, by which root logs in without a password."""
+
+    socket: str
+
+    @property
+    def login(self) -> dict[str, str]:
+        """Return the params of the modules that log in as root."""
+        return {"login_unix_socket": self.socket, "login_user": "root"}
+
+    def query(self, sql: str) -> str:
+        """Return what the statements print, with a line for each row."""
+        done = self._run("root", "", sql)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.removesuffix("\n")
+
+    def can_log_in(self, user: str, password: str, sql: str = "SELECT 1") -> bool:
+        """Return True if a user of localhost can log in, and run a statement."""
+        return self._run(user, password, sql).returncode == 0
+
+    def _run(self, user: str, password: str, sql: str) -> subprocess.CompletedProcess[str]:
+        words = ["mariadb", "--no-defaults", "-NBr", "--binary-mode", f"--socket={self.socket}"]
+        words += ["--default-character-set=utf8mb4", f"--user={user}"]
+        environment = {**os.environ, "MYSQL_PWD": password}
+        return subprocess.run(
+            words, input=sql, capture_output=True, text=True, env=environment, check=False
+        )
+
+
+@contextmanager
+def serve_mariadb() -> Iterator[MariadbServer]:
+    """Serve without databases during the block, as the user mysql."""
+    with _owned_folder("mysql") as folder:
+        environment = {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+        common = ["--no-defaults", f"--datadir={folder}/data"]
+        words = ["mariadb-install-db", *common, "--skip-test-db"]
+        words += ["--auth-root-authentication-method=normal"]
+        subprocess.run(
+            [*_run_as("mysql"), *words], check=True, capture_output=True, env=environment
+        )
+        words = ["mariadbd", *common, "--skip-networking", f"--socket={folder}/s"]
+        with Path(folder, "log").open("wb") as log:
+            process = subprocess.Popen(
+                [*_run_as("mysql"), *words], stdout=log, stderr=log, env=environment
+            )
+        try:
+            words = ["mariadb-admin", "--no-defaults", f"--socket={folder}/s", "-u", "root"]
+            subprocess.run([*words, "--wait=60", "ping"], check=True, capture_output=True)
+            yield MariadbServer(f"{folder}/s")
+        finally:
+            process.kill()
+            process.wait()
+
+
 def _run_as(user: str) -> Sequence[str]:
     if os.getuid() != 0:
         return ()

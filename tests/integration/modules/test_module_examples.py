@@ -67,12 +67,18 @@ mount --bind /run/swappiness /proc/sys/vm/swappiness
 """
 DATABASES = r"""
 bin=$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)
-own() { setpriv --reuid=postgres --regid=postgres --init-groups "$@" >/dev/null; }
-mkdir /run/postgres
+own() { own=$1; shift; setpriv --reuid="$own" --regid="$own" --init-groups "$@" >/dev/null; }
+mkdir /run/postgres /run/mysqld
 chown postgres /run/postgres
-own "$bin/initdb" -D /run/postgres/data -NA trust -E UTF8
-own "$bin/pg_ctl" -D /run/postgres/data -l /run/postgres/log -w \
+chown mysql /run/mysqld
+own mysql mariadb-install-db --no-defaults --datadir=/run/mysqld/data --skip-test-db
+# not by the function, whose shell would keep this script's stdout open
+setpriv --reuid=mysql --regid=mysql --init-groups mariadbd --no-defaults \
+  --datadir=/run/mysqld/data --skip-networking --socket=/run/mysqld/mysqld.sock </dev/null >/dev/null 2>&1 &
+own postgres "$bin/initdb" -D /run/postgres/data -NA trust -E UTF8
+own postgres "$bin/pg_ctl" -D /run/postgres/data -l /run/postgres/log -w \
   -o "-F -c listen_addresses='' -c unix_socket_directories=/run/postgres" start
+mariadb-admin --no-defaults --socket=/run/mysqld/mysqld.sock --wait=60 ping >/dev/null
 """
 PACKAGES = r"""
 offer nginx 1.0
@@ -172,7 +178,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShellMachin
     trusted = certificate(folder / "key.pem")
     with run_inside_copy(ShellMachine("dash", folder / "root")) as machine:
         project(machine)
-        machine.environment |= {"PGHOST": "/run/postgres", "PGUSER": "postgres"}
+        machine.environment |= {
+            "PGHOST": "/run/postgres",
+            "PGUSER": "postgres",
+        }
         give_own_tmp(machine)
         machine.environment["GIT_CONFIG_GLOBAL"] = str(folder / "gitconfig")
         (folder / "gitconfig").write_text(

@@ -313,7 +313,7 @@ CANNOT = {
     "template": {"src"},
     "upload": {"src"},
 }
-WATCHED_ELSEWHERE = {"postgres_db", "postgres_user", "request"}
+WATCHED_ELSEWHERE = {"mysql_db", "mysql_user", "postgres_db", "postgres_user", "request"}
 """Modules whose own tests watch them, on a server (`watch_commands`)."""
 
 

@@ -1,0 +1,184 @@
+"""``mysql_db`` and ``mysql_user`` on a real server of MariaDB."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.remote_shell import module_protocol
+from tests.support.database_servers import MariadbServer, serve_mariadb
+from tests.support.machine import ODD_NAMES, ShellMachine, result_message
+from tests.support.module_files import check_refuses
+from tests.support.watched_commands import watch_commands
+
+PASSWORD = 'it\'s \\ "x" $(id)\n%'
+MOST_NAMES = [pytest.param(name, marks=pytest.mark.long) for name in (*ODD_NAMES, "\\", "' OR '")]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MariadbServer]:
+    with serve_mariadb() as server:
+        yield server
+
+
+@pytest.fixture
+def mysql(server: MariadbServer) -> Iterator[MariadbServer]:
+    """Yield the server; the databases and users that a test makes are removed."""
+    yield server
+    found = server.query(
+        "SELECT CONCAT('DROP DATABASE `', REPLACE(SCHEMA_NAME, '`', '``'), '`;') "
+        "FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN "
+        "('mysql', 'sys', 'information_schema', 'performance_schema');"
+        "SELECT CONCAT('DROP USER ', QUOTE(User), '@', QUOTE(Host), ';') FROM mysql.user "
+        "WHERE User NOT IN ('root', 'mariadb.sys')"
+    )
+    server.query(found)
+
+
+def database(mysql: MariadbServer, **params: Any) -> dict[str, dict[str, Any]]:
+    return {"mysql_db": {"name": "shop", **mysql.login, **params}}
+
+
+def user(mysql: MariadbServer, **params: Any) -> dict[str, dict[str, Any]]:
+    return {"mysql_user": {"name": "ann", **mysql.login, **params}}
+
+
+def states(outcome: Any) -> dict[str, tuple[str | None, str]]:
+    return {each.key: (each.before, each.after) for each in outcome.changes}
+
+
+def test_a_database_is_made_changed_and_removed(
+    machine: ShellMachine, mysql: MariadbServer
+) -> None:
+    machine.check_then_run(database(mysql, encoding="utf8mb4"), "changed")
+    changed = {"encoding": "UTF8", "collation": "utf8_bin"}
+    outcome = machine.check_then_run(database(mysql, **changed), "changed")
+    assert states(outcome)["encoding"] == ("utf8mb4", "UTF8")
+    row = "SELECT DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME='shop'"
+    assert mysql.query(row) == "utf8mb3_bin"
+    machine.check_then_run(database(mysql), "ok")
+    machine.check_then_run(database(mysql, state="absent"), "changed")
+    assert mysql.query(row) == ""
+
+
+@pytest.mark.parametrize("name", ["it's \\ `x`\n\"$(id)", *MOST_NAMES])
+def test_names_are_data(machine: ShellMachine, mysql: MariadbServer, name: str) -> None:
+    machine.check_then_run(database(mysql, name=name), "changed")
+    machine.check_then_run(user(mysql, name=name, password=PASSWORD), "changed")
+    assert mysql.can_log_in(name, PASSWORD)
+    assert (
+        mysql.query("SELECT COUNT(*) FROM mysql.user WHERE User NOT IN ('root', 'mariadb.sys')")
+        == "1"
+    )
+    machine.check_then_run(user(mysql, name=name, state="absent"), "changed")
+    machine.check_then_run(database(mysql, name=name, state="absent"), "changed")
+    assert mysql.query("SHOW DATABASES").split() == [
+        "information_schema", "mysql", "performance_schema", "sys",
+    ]  # fmt: skip
+
+
+def test_a_user_is_made_changed_and_removed(machine: ShellMachine, mysql: MariadbServer) -> None:
+    machine.check_then_run(user(mysql, password=PASSWORD, from_host="LocalHost"), "changed")
+    assert mysql.can_log_in("ann", PASSWORD)
+    outcome = machine.check_then_run(user(mysql, password="other"), "changed")
+    assert states(outcome) == {"password": ("different", "as given")}
+    assert mysql.can_log_in("ann", "other")
+    machine.check_then_run(user(mysql, password=PASSWORD, update_password="on_create"), "ok")
+    hashed = mysql.query("SELECT PASSWORD('third')")
+    machine.check_then_run(user(mysql, password=hashed), "changed")
+    machine.check_then_run(user(mysql, password="third"), "ok")
+    assert mysql.can_log_in("ann", "third")
+    machine.check_then_run(user(mysql, from_host="%", password="other"), "changed")
+    machine.check_then_run(user(mysql, state="absent"), "changed")
+    assert mysql.query("SELECT Host FROM mysql.user WHERE User = 'ann'") == "%"
+    machine.check_then_run({"mysql_user": {**mysql.login, "name": ""}}, "changed")
+    machine.check_then_run(
+        {"mysql_user": {**mysql.login, "name": "", "state": "absent"}}, "changed"
+    )
+
+
+def test_privileges_are_those_given(machine: ShellMachine, mysql: MariadbServer) -> None:
+    mysql.query("CREATE DATABASE shop; CREATE TABLE shop.`odd``t` (a INT); CREATE DATABASE other")
+    priv: dict[str, Any] = {"shop.*": ["select", "INSERT"], "shop.odd`t": "UPDATE , SELECT"}
+    outcome = machine.check_then_run(user(mysql, priv=priv), "changed")
+    machine.check_then_run(user(mysql, priv={"other.*": "ALL"}, append_privs=True), "changed")
+    assert mysql.query("SHOW GRANTS FOR ann@localhost").split("\n")[1:] == [
+        "GRANT SELECT, INSERT ON `shop`.* TO `ann`@`localhost`",
+        "GRANT ALL PRIVILEGES ON `other`.* TO `ann`@`localhost`",
+        "GRANT SELECT, UPDATE ON `shop`.`odd``t` TO `ann`@`localhost`",
+    ]
+    priv = {"shop.*": "ALL, GRANT", "*.*": "PROCESS,REPLICATION CLIENT", "other.*": "SELECT"}
+    outcome = machine.check_then_run(user(mysql, priv=priv), "changed")
+    assert "GRANT *.* PROCESS" in str(states(outcome)["privileges"][0])
+    assert mysql.query("SHOW GRANTS FOR ann@localhost").split("\n") == [
+        "GRANT PROCESS, BINLOG MONITOR ON *.* TO `ann`@`localhost`",
+        "GRANT ALL PRIVILEGES ON `shop`.* TO `ann`@`localhost` WITH GRANT OPTION",
+        "GRANT SELECT ON `other`.* TO `ann`@`localhost`",
+    ]
+    machine.check_then_run(user(mysql, priv={"*.*": "ALL"}), "changed")
+    machine.check_then_run(user(mysql, priv={"*.*": "USAGE"}), "changed")
+    assert "\n" not in mysql.query("SHOW GRANTS FOR ann@localhost")
+
+
+def test_what_cannot_be_is_refused(machine: ShellMachine, mysql: MariadbServer) -> None:
+    mysql.query("CREATE USER ann@localhost IDENTIFIED VIA unix_socket")
+    check_refuses(machine, user(mysql, password="long"), "cannot be compared with a password")
+    check_refuses(machine, user(mysql, priv={"shop": "ALL"}), "is not DATABASE.TABLE")
+    check_refuses(machine, user(mysql, priv={"a.*": "SELECT(x)"}), "is not a privilege")
+    check_refuses(machine, user(mysql, login_user="nobody"), "Access denied")
+    check_refuses(machine, database(mysql, login_unix_socket="/nonexistent"), "onnect")
+    broken = machine.run_step(database(mysql, encoding="nonesuch"))
+    assert "Unknown character set" in broken.stderr.text
+
+
+TEXTS = st.text(
+    st.characters(codec="utf-8", max_codepoint=0xFFFF, exclude_characters="\0"), max_size=12
+) | st.text("'\"\\\n`$%{}:;- aNG", max_size=8)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(TEXTS, min_size=1, max_size=20))
+def test_texts_and_names_are_quoted(
+    machine: ShellMachine, mysql: MariadbServer, texts: list[str]
+) -> None:
+    lines = ["sql='SELECT 1;'"]
+    for text in texts:
+        lines.append(f"mysql_text {shlex.quote(text)}; one=$f_sql")
+        lines.append(f"mysql_name {shlex.quote(f'x{text}x')}; two=$f_sql")
+        lines.append('sql="$sql SELECT HEX($one); WITH t AS (SELECT HEX($one) AS $two)"')
+        lines.append('sql="$sql SELECT $two FROM t;"')
+    lines.append(f'mysql_run "$sql" "" "" {mysql.socket} root ""')
+    script = module_protocol.with_functions("\n".join(lines))
+    done = subprocess.run(
+        ["sh"], input=script, env=machine.environment, capture_output=True, text=True, check=True
+    )
+    expected = [text.encode().hex().upper() for text in texts for _ in range(2)]
+    assert done.stdout.split("\n")[1:-1] == expected
+
+
+def test_nobody_sees_what_databases_are_given(
+    machine: ShellMachine, mysql: MariadbServer, tmp_path: Path
+) -> None:
+    mysql.query("CREATE USER admin@localhost IDENTIFIED BY 'c4nlogin'")
+    mysql.query("GRANT ALL ON *.* TO admin@localhost WITH GRANT OPTION")
+    login = {**mysql.login, "login_user": "admin", "login_password": "c4nlogin"}
+    given = {"name": "c4nname", "password": "c4npassword", "from_host": "c4nhost"}
+    steps: list[dict[str, dict[str, Any]]] = [
+        {"mysql_db": {**login, "name": "c4nname"}},
+        {"mysql_user": {**login, **given, "priv": {"c4nname.*": "ALL"}}},
+        {"mysql_db": {**login, "name": "c4nx", "encoding": "c4na", "collation": "c4nb"}},
+    ]
+    with watch_commands(machine, tmp_path / "watched", ["c4n"]) as watched:
+        done = machine.run_steps(steps)
+        assert done.statuses[:2] == ["changed", "changed"], [*map(result_message, done.outcomes)]
+        assert any(word.endswith("/mariadb") for word in watched.all_words)
+        changed = {"mysql_user": {**login, **given, "priv": {"c4n.*": "c4nword"}}}
+        assert "is not a privilege" in machine.run_step(changed).stderr.text
+        assert not watched.exposures("c4n")
