@@ -140,7 +140,8 @@ def render_script(task: Task, params: Mapping[str, Any], root: Path) -> str | No
             task.module, frame, module_script.desired_state(task.module, frame)
         )
     except DefinitionError as error:
-        assert "needs one of" in error.diagnostics[0].message, error.diagnostics
+        message = error.diagnostics[0].message  # of `one_of` or of the payload
+        assert " needs " in message or "only one of them is allowed" in message, message
         return None
 
 
