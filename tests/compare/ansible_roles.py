@@ -6,6 +6,9 @@ A task counts only if its module, each of its params and their values, each keyw
 filter, test, lookup and fact in its expressions have a counterpart. A `run` counts only if Ansible
 had `command` or `shell`. What orch has is read from orch's own tables; ``ansible_names.yml`` has
 the names that differ. Nothing is fetched: each folder is a repository, or a folder of some.
+
+A second total leaves out the tasks that do not count because of a plugin of their own repository:
+program code, which no other tool has.
 """
 
 from __future__ import annotations
@@ -35,6 +38,14 @@ _NO_TASK_KEYS = frozenset(("args", "action", "local_action", "connection"))
 _FACT = re.compile(r"\{\{ (facts\b[^}]*?) \}\}")
 _KEYWORDS_OF_BLOCKS = frozenset(_BLOCK_KEYS)
 _IS_TEMPLATE = re.compile(r"\{\{|\{%")
+_PLUGIN_FOLDERS = {
+    **dict.fromkeys(("library", "modules"), "module"),
+    **dict.fromkeys(("lookup_plugins", "lookup"), "lookup"),
+    **dict.fromkeys(("filter_plugins", "filter"), "filter"),
+    **dict.fromkeys(("test_plugins", "test"), "test"),
+}
+_PLUGIN_NAME = re.compile(r"""["'](\w+)["']\s*:\s*\w""")
+"""A key of the mapping that a plugin of filters or tests returns."""
 _CONDITIONS = frozenset(("when", "changed_when", "failed_when", "until"))
 
 
@@ -50,15 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     only: Counter[str] = Counter()
     for folder in options.folders:
         counts: Counter[str] = Counter()
+        own = own_plugins(folder)
         for task in repository_tasks(folder):
             found = set(checker.reasons(task))
             counts["tasks"] += 1
             counts["counted"] += not found
+            counts["own"] += bool(found & own)
             reasons.update(found)
             only.update(found if len(found) == 1 else ())
         totals.update(counts)
         print(f"{folder.name}: {_share(counts)}", flush=True)
     print(f"total: {_share(totals)}")
+    totals["tasks"] -= totals["own"]
+    print(f"without plugins of their own: {_share(totals)}")
     for reason, number in reasons.most_common(options.reasons):
         print(f"{number:6} ({only[reason]} alone)  {reason}")
     return 0
@@ -67,6 +82,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _share(counts: Counter[str]) -> str:
     share = 100 * counts["counted"] / max(1, counts["tasks"])
     return f"{counts['counted']} of {counts['tasks']} tasks ({share:.1f} %)"
+
+
+def own_plugins(folder: Path) -> frozenset[str]:
+    """Return the plugins that a repository has itself, each as the reason that it would be."""
+    found = set()
+    for path in folder.rglob("*.py"):
+        kind = _PLUGIN_FOLDERS.get(path.parent.name)
+        if kind in ("module", "lookup"):
+            found.add(f"{kind} {path.stem}")
+        elif kind:
+            text = path.read_text("utf-8", "replace")
+            found |= {f"{kind} {name}" for name in _PLUGIN_NAME.findall(text)}
+    return frozenset(found)
 
 
 class _Loader(yaml.SafeLoader):

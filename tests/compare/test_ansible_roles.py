@@ -81,6 +81,7 @@ def test_plays_blocks_and_handlers_are_read_and_counted(
         "roles/a/vars/main.yml": "a: [{kube: }]\n",
         "roles/a/tasks/vault.yml": "- {debug: {msg: !vault x}}\n- {debug: {msg: !unsafe '{{ x'}}\n",
         "roles/a/tasks/broken.yml": "- {a\n",
+        "library/kube.py": "",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +89,7 @@ def test_plays_blocks_and_handlers_are_read_and_counted(
     assert main([str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "3 of 5 tasks (60.0 %)" in out
+    assert "without plugins of their own: 3 of 4 tasks (75.0 %)" in out
     assert "1 (1 alone)  module kube" in out
 
 
