@@ -53,7 +53,8 @@ mkdir -p /run/sshd /srv/log /srv/blog/releases/20260131 /etc/nginx /etc/sudoers.
 ssh-keygen -qA
 [ -e /etc/ssh/sshd_config ] || echo '#PasswordAuthentication yes' >/etc/ssh/sshd_config
 echo 'Listening on :80' >~/app/log/production.log
-mkdir -p ~/app/current/tmp /etc/php
+mkdir -p ~/app/current/tmp /etc/php /etc/app/conf.d
+echo part >/etc/app/conf.d/10.conf
 echo 'proxy = http://example.com/' >/etc/app.conf
 printf '127.0.0.1 localhost example.com\n' >/etc/hosts
 printf '#!/bin/sh\n[ "$1" = -tc ] && exec grep -q http "$2"\n' >/usr/sbin/nginx

@@ -139,6 +139,8 @@ def file_steps(c: ParamCanaries, root: Path) -> StepList:
                   option=c("ini_file", "option"), value=c("ini_file", "value")),
         edit_step(c, root / "it.ini", "ini_file", option=c("ini_file", "option"),
                   values=[c("ini_file", "values")]),
+        edit_step(c, root / "made", "assemble", remote_src=str(root), match=c("assemble", "match"),
+                  delimiter=c("assemble", "delimiter")),
         {"wait_for": {"path": str(root / "waited"), "line": f"{c('wait_for', 'line')}.*",
                       "message": c("wait_for", "message")}},
         {"file": {"path": f"{root}/{c('file', 'path')}", "mode": "0600"}},
