@@ -53,16 +53,27 @@ def up_command(command_options: CommandOptions) -> int:
     from orchestrator.commands.run_plan import UserInterface
     from orchestrator.commands.warm import warm_up
     from orchestrator.model.sanitize import to_one_line
+    from orchestrator.output.console import supports_live_output
     from orchestrator.output.terminal_lock import TerminalLock
 
     context = load_command_context(command_options, "warm up")
-    terminal = TtyPrompter(TerminalLock())
+    lock = TerminalLock()
+    terminal = TtyPrompter(lock)
+    is_live = supports_live_output(sys.stderr, os.environ) and not command_options.as_json
+
+    def show_progress(done: int, total: int) -> None:
+        with lock.view() as may_draw:
+            if is_live and may_draw:
+                line = "" if done == total else f"connecting: {done} of {total} hosts"
+                click.echo(f"\r\x1b[K{line}", err=True, nl=False)
+
     hosts, code = warm_up(
         context,
         command_options.forks,
         UserInterface(terminal.prompt_function(), lambda _: terminal.restore()),
         lambda text: click.echo(f"warning: {to_one_line(text)}", err=True),
         command_options.connecting,
+        show_progress=show_progress,
     )
     for host in hosts:
         if command_options.as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -46,23 +47,28 @@ def warm_up(
     user_interface: UserInterface,
     warn: Callable[[str], object],
     connecting: ConnectionOverrides,
+    show_progress: Callable[[int, int], object],
 ) -> tuple[list[WarmedHost], ExitCode]:
     """Connect to the hosts, ``forks`` at a time, and leave the connections with the broker.
 
-    Nothing is run on them. The first Ctrl-C cancels what is pending.
+    Nothing is run on them. ``show_progress`` is called, by one thread at a time, with how many
+    hosts are done and how many there are. The first Ctrl-C cancels what is pending.
     """
     raise_fd_limit()
     context = replace(context, hosts=tuple(_persisting(host) for host in context.hosts))
     transports = make_transports(context, user_interface.prompt, warn, connecting)
-    stop = threading.Event()
+    stop, lock, done = threading.Event(), threading.Lock(), itertools.count(1)
 
     def connect(host: Host) -> WarmedHost:
         began = time.monotonic()
+        reason = hint = ""
         try:
             transports.connect(host).close()
         except ConnectError as error:
-            return WarmedHost(host.name, time.monotonic() - began, error.reason, error.hint)
-        return WarmedHost(host.name, time.monotonic() - began)
+            reason, hint = error.reason, error.hint
+        with lock:
+            show_progress(next(done), len(context.hosts))
+        return WarmedHost(host.name, time.monotonic() - began, reason, hint)
 
     def cancel() -> None:
         stop.set()

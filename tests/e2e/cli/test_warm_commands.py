@@ -15,6 +15,7 @@ import pytest
 from tests.projects import OrchProject, OrchResult
 from tests.sshd import SshdServer
 from tests.support.broker import BrokerOfTests
+from tests.support.doc_examples import capture_terminal, render_screen
 from tests.support.session_recording import processes_with, wait_until
 
 SHOW = ("exec", "--readonly", "--", "echo $SSH_CONNECTION")
@@ -69,6 +70,14 @@ def test_warm_up_keeps_what_later_commands_use(project: WarmProject) -> None:
     assert (wrong.code, "the commands are: down, status, up" in wrong.err) == (2, True)
     assert project.orch("warm", "down").out == "1 closed\n"
     assert project.orch("warm", "down").out == "no connection was kept\n"
+
+
+def test_warm_up_says_on_a_terminal_how_far_it_is(project: WarmProject) -> None:
+    words = project.command("-s", "real", "warm", "up")
+    environ = project.environ({"TERM": "xterm"})
+    code, raw = capture_terminal(words, project.root, environ)
+    assert (code, render_screen(raw).strip()) == (0, "2 kept")
+    assert "connecting: 1 of 2 hosts" in raw
 
 
 def test_warm_up_names_the_hosts_that_are_not_kept(project: WarmProject) -> None:
