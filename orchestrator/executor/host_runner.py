@@ -34,7 +34,7 @@ from orchestrator.executor.progress import (
     ReplayEndError,
     ReplayObserver,
 )
-from orchestrator.executor.remote_query import collect_facts
+from orchestrator.executor.remote_query import collect_facts, run_remote_query
 from orchestrator.executor.step_recorder import StepRecorder
 from orchestrator.executor.transfer_meter import TransferMeter
 from orchestrator.executor.tree_download import TreeDownload
@@ -440,19 +440,35 @@ class HostTaskRunner:
         deadline = time.monotonic() + action.timeout
         name, app = self.host_state.host.name, self.host_state.app
         while not self._is_stopped():
-            try:
-                self.connections.renew_session(name, app)
-            except ConnectError as error:
-                if time.monotonic() >= deadline:
-                    reason = f"not reached within {action.timeout:g} s: {error_text(error)}"
-                    self.recorder.finish_step(step, StepResult(Status.FAILED, reason=reason))
-                    return step
-                self.cancel.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
-            else:
+            missing = self._connection_problem(name, app, action)
+            if not missing:
                 seconds = time.monotonic() - began
                 self.recorder.finish_step(step, StepResult(Status.OK, seconds=seconds))
                 break
+            if time.monotonic() >= deadline:
+                reason = f"not reached within {action.timeout:g} s: {missing}"
+                self.recorder.finish_step(step, StepResult(Status.FAILED, reason=reason))
+                return step
+            self.cancel.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
         return None
+
+    def _connection_problem(self, name: str, app: str | None, action: ControlAction) -> str:
+        """Connect again and run the action's test. Return why that failed, or ''."""
+        try:
+            self.connections.renew_session(name, app)
+            if not action.test:
+                return ""
+            timeout = max(1.0, action.timeout)
+            session = self.connections.session(name, app)
+            done = run_remote_query(session, action.test, timeout=timeout)
+        except ConnectError as error:
+            return error_text(error)
+        except SessionLostError:
+            return "the connection broke again"
+        if done.exit_status == 0:
+            return ""
+        ended = "was killed" if done.exit_status is None else f"exit status {done.exit_status}"
+        return f"its `test` fails: {done.stderr.strip() or ended}"
 
     def _run_loop(self, step: PlannedStep, program: StepProgram) -> PlannedStep | None:
         failed = self._run_pipeline()

@@ -124,6 +124,8 @@ class StepTextRenderer:
             case "wait_for_connection":
                 after = f", after {ruling.seconds:g} s" if ruling.seconds else ""
                 yield from self._remark_lines(f"tries for {ruling.timeout:g} s{after}")
+                if ruling.test:
+                    yield from self._exact_lines(f"until {ruling.test}", "|")
             case _ if ruling.ok:
                 yield from self._remark_lines("holds")
             case _:

@@ -96,7 +96,8 @@ class ControlAction(Struct, frozen=True):
     """An action of the controller instead of a host.
 
     ``kind`` is set (``values``; ``from_controller``: independent of host output), wait
-    (``seconds``), wait_for_connection (at most ``timeout`` seconds, after ``seconds``), assert or
+    (``seconds``), wait_for_connection (at most ``timeout`` seconds, after ``seconds``, until the
+    command ``test`` succeeds on the host), assert or
     fail (``ok``: the condition is true; ``message``: the error if not; ``ignore_failure``: it is
     ignored).
     """
@@ -109,6 +110,7 @@ class ControlAction(Struct, frozen=True):
     from_controller: bool = False
     ignore_failure: bool = False
     timeout: float = 0.0
+    test: str = ""
 
 
 class RetryPlan(Struct, frozen=True):

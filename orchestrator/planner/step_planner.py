@@ -75,14 +75,24 @@ def evaluate_control_step(control: ControlStep, task_scope: TaskScope) -> Contro
             from_controller=task_scope.host.position.host_text_reads == reads_before,
         )
     if control.kind == "wait_for_connection":
-        return ControlAction(control.kind, timeout=value[0], seconds=value[1])
+        timeout, delay = (
+            _seconds(each, name, mark)
+            for each, name in zip(value, ("timeout", "delay"), strict=True)
+        )
+        test = control.test.render(task_scope) if control.test else ""
+        return ControlAction(control.kind, timeout=timeout, seconds=delay, test=test)
     if control.kind == "fail":
         return ControlAction("fail", ok=False, message=to_plain_text(value, "fail", mark))
+    return ControlAction("wait", seconds=_seconds(value, "wait", mark))
+
+
+def _seconds(value: object, name: str, mark: SourcePosition) -> float:
+    """Return a duration in seconds. Raises DefinitionError."""
     diagnostics = DiagnosticCollector()
     data = value if isinstance(value, (str, int, float)) else None
-    seconds = SchemaReader(diagnostics).duration(MarkedValue(data, mark), "wait")
+    seconds = SchemaReader(diagnostics).duration(MarkedValue(data, mark), name)
     diagnostics.raise_any()
-    return ControlAction("wait", seconds=seconds or 0.0)
+    return seconds or 0.0
 
 
 def _evaluate_assert(control: ControlStep, task_scope: TaskScope) -> ControlAction:

@@ -64,6 +64,8 @@ class TemplateDependencies:
                 yield file, self.expanded.caller
         if isinstance(action, ControlStep):
             yield action.value, self.frame
+            if action.test is not None:
+                yield action.test, self.frame
         for scoped_template in (inherited.chdir, *(s for _, s in inherited.environment)):
             if scoped_template is not None:
                 yield scoped_template.template, scoped_template.task_scope
@@ -83,6 +85,8 @@ class TemplateDependencies:
                 yield own, self.frame
         if isinstance(action, ControlStep):
             yield action.value, self.frame
+            if action.test is not None:
+                yield action.test, self.frame
             for assertion in action.conditions:
                 if not isinstance(assertion, bool):
                     yield assertion, self.frame

@@ -486,6 +486,11 @@ CONNECTION: KeyTable = {
         "0",
         "delay: 10s",
     ),
+    "test": FileKey(
+        "script",
+        "A command that must succeed on the host; until it does, orch connects again",
+        example="test: test -e /run/ready",
+    ),
 }
 """Keys of ``wait_for_connection``."""
 

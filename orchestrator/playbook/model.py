@@ -216,7 +216,8 @@ class ControlStep(Struct, frozen=True):
     """A step executed by orch itself, not by a host.
 
     ``kind`` is set, fail, assert, wait, flush_handlers, pause (``value``: the prompt) or
-    wait_for_connection (``value``: the timeout and the delay in seconds).
+    wait_for_connection (``value``: the timeout and the delay, as seconds or as durations; ``test``:
+    the command that must succeed then).
 
     ``value`` is the mapping to set (``names`` are its keys), the message, or the seconds to wait;
     ``conditions`` are those of an assert.
@@ -226,6 +227,7 @@ class ControlStep(Struct, frozen=True):
     value: ValueTemplate
     conditions: tuple[ConditionExpr, ...] = ()
     names: tuple[str, ...] = ()
+    test: ShellTemplate | None = None
 
 
 class DownloadStep(Struct, frozen=True):

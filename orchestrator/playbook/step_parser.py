@@ -212,14 +212,19 @@ class StepParser:
         )
 
     def parse_connection_wait(self, value: MarkedValue) -> ControlStep:
-        """Return a step that waits for a connection, with its timeout and delay in seconds."""
+        """Return a step that waits for a connection, with its timeout and delay."""
         options = self.read.fields(value, "wait_for_connection", keywords.CONNECTION)
-        timeout = self.read.duration(options.get("timeout"), "timeout")
-        delay = self.read.duration(options.get("delay"), "delay")
-        times = [600.0 if timeout is None else timeout, delay or 0.0]
-        seconds = [MarkedValue(each, value.mark) for each in times]
+        times = []
+        for name, default in (("timeout", 600.0), ("delay", 0.0)):
+            written = options.get(name)
+            if written is None or not (isinstance(written.data, str) and "{{" in written.data):
+                seconds = self.read.duration(written, name)
+                written = MarkedValue(default if seconds is None else seconds, value.mark)
+            times.append(written)
         return ControlStep(
-            "wait_for_connection", self.compile.compile_value(MarkedValue(seconds, value.mark))
+            "wait_for_connection",
+            self.compile.compile_value(MarkedValue(times, value.mark)),
+            test=self.compile.compile_script(options.get("test"), "test"),
         )
 
     def parse_prompt(self, value: MarkedValue) -> str:

@@ -306,6 +306,47 @@ def test_wait_for_connection_connects_again(project: OrchProject, tmp_path: Path
     assert "not reached within 0.3 s" in done.host_rows["a1"]["reason"]
 
 
+REBOOT = """
+    steps:
+    - run: |
+        p=$$
+        until [ "$(cat /proc/$p/comm)" = sshd ]; do p=$(awk '{print $4}' /proc/$p/stat); done
+        echo $p > FOLDER/connection
+        echo one > FOLDER/boot
+    - reboot:
+        command: "kill -9 $(cat FOLDER/connection); sleep 0.5; echo {{ next | default('two') }} > FOLDER/boot"
+        boot_id: cat FOLDER/boot
+        test: echo tested >> FOLDER/tests
+        delay: 0
+        timeout: "{{ patience | default('1m') }}"
+    - run: cat FOLDER/boot FOLDER/tests
+"""
+
+
+def test_a_host_is_restarted(project: OrchProject, tmp_path: Path) -> None:
+    """The connection breaks, and only later the host reports another start."""
+    with serve_sshd(tmp_path / "server") as sshd:
+        project.add_sshd_stage(sshd, {"a1": "127.0.0.1"}, stage="dev")
+        task = REBOOT.replace("FOLDER", str(sshd.folder))
+        (sshd.folder / "boot").write_text("one\n")
+        done = run_task(project, task, "--check")
+        assert [s["status"] for s in done.host_steps("a1")] == [
+            "would_run",
+            "ok",
+            "would_run",
+            "ok",
+            "would_run",
+        ]
+        assert not (sshd.folder / "connection").exists()
+        done = run_task(project, task)
+        assert (done.code, step_outputs(done)[-1]) == (0, "two\ntested")
+        assert sshd.log().count("Accepted publickey") == 3
+        done = run_task(project, task, "-e", "next=one", "-e", "patience=2s")
+    assert done.code == 1
+    reason = done.host_rows["a1"]["reason"]
+    assert "not reached within 2 s: its `test` fails: the host has not restarted" in reason
+
+
 NEEDS = """
     steps:
     - copy: {path: ~/server.conf, content: "x\\n"}

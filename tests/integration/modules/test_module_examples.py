@@ -32,6 +32,7 @@ EXAMPLES = {
     if (text := yaml.safe_load(file.read_text()).get("example"))
 }
 ACTS = {
+    "reboot",
     "touch",
     "debug",
     "git_log",

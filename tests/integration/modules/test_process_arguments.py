@@ -316,6 +316,7 @@ CANNOT = {
     "pause": {"seconds"},
     "git_revision": {"version"},
     "user": {"shell", "group"},
+    "reboot": {"timeout", "delay", "command", "test", "boot_id"},
     "apt_repository": {"types"},
     "template": {"src"},
     "upload": {"src"},
