@@ -58,7 +58,8 @@ mkdir -p ~/app/current/tmp /etc/php /etc/app/conf.d
 echo part >/etc/app/conf.d/10.conf
 echo 'proxy = http://example.com/' >/etc/app.conf
 printf '127.0.0.1 localhost example.com\n' >/etc/hosts
-printf '#!/bin/sh\n[ "$1" = -tc ] && exec grep -q http "$2"\n' >/usr/sbin/nginx
+printf '#!/bin/sh\n[ "$1" = -t ] || exec grep -q http "$2"\n' >/usr/sbin/nginx
+mkdir -p /etc/nginx/sites-available /etc/nginx/sites-enabled
 printf '%s\n' '#!/bin/sh' '### BEGIN INIT INFO' '# Provides: nginx' '# Required-Start:' \
   '# Required-Stop:' '# Default-Start: 2 3 4 5' '# Default-Stop: 0 1 6' '### END INIT INFO' \
   'case $1 in start) : >/run/nginx;; stop) rm -f /run/nginx;; status) [ -e /run/nginx ];; esac' \

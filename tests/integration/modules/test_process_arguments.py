@@ -321,7 +321,14 @@ CANNOT = {
     "template": {"src"},
     "upload": {"src"},
 }
-WATCHED_ELSEWHERE = {"mysql_db", "mysql_user", "postgres_db", "postgres_user", "request"}
+WATCHED_ELSEWHERE = {
+    "mysql_db",
+    "mysql_user",
+    "nginx_site",
+    "postgres_db",
+    "postgres_user",
+    "request",
+}
 """Modules whose own tests watch them, on a server (`watch_commands`)."""
 
 
