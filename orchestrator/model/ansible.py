@@ -6,7 +6,7 @@ collections that replaced its older modules, playbook keywords, special variable
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 from orchestrator.errors import suggest_nearest
 
@@ -19,7 +19,6 @@ MODULE_HINTS = {
     ),
     **dict.fromkeys(("command", "raw"), "write `run: COMMAND`"),
     "lineinfile": "write `line: {path: …, line: …}`",
-    "replace": "write `line: {path: …, line: …, match: …}`, or `run: sed …`",
     "blockinfile": "write `text_block: {path: …, text: …}`",
     **dict.fromkeys(
         ("systemd", "systemd_service", "sysvinit"), "write `service: {name: …, state: …}`"
@@ -28,9 +27,6 @@ MODULE_HINTS = {
     "synchronize": "write `upload: {src: …, path: …}`",
     "fetch": "write `download: {path: …, to: …}`",
     "set_fact": "write `set: {NAME: VALUE}`",
-    "stat": "write `run: test -e PATH` with `readonly: true` and `register:`",
-    "slurp": "write `run: cat PATH` with `readonly: true` and `register:`",
-    "find": "write `run: find PATH …` with `readonly: true` and `register:`",
     "ping": "write `run: 'true'`; see also `orch doctor`",
     "setup": "facts are collected when a template uses one, like {{ facts.os }}",
     "package_facts": "write {{ facts.packages }}",
@@ -44,16 +40,191 @@ MODULE_HINTS = {
     "include_vars": "name the file in `vars_files` of the task: `vars/{{ facts.family }}.yml`",
     "add_host": "define hosts in inventories/STAGE/hosts/, or print them by an executable `hosts`",
     "group_by": "define roles in inventories/STAGE/roles/",
+    **dict.fromkeys(("ufw", "firewalld", "iptables"), "write `firewall: {action: …, port: …}`"),
+    **dict.fromkeys(("deb822_repository", "apt_key"), "write `apt_repository: {repo: …, key: …}`"),
+    "postgresql_db": "write `postgres_db: {name: …}`",
+    "postgresql_user": "write `postgres_user: {name: …}`",
     **dict.fromkeys(
         (
-            *("modprobe", "mount", "reboot", "pip", "npm", "gem", "iptables", "ufw", "selinux"),
-            *("timezone", "locale_gen", "alternatives", "debconf", "apt_key", "apt_repository"),
-            *("yum_repository", "rpm_key", "known_hosts", "ini_file", "htpasswd", "tempfile"),
-            *("docker_container", "docker_image", "make", "seboolean", "ssh_config"),
+            *("npm", "gem", "selinux", "locale_gen", "debconf", "rpm_key", "htpasswd", "tempfile"),
+            *("docker_container", "docker_image", "make", "seboolean", "ssh_config", "archive"),
         ),
         _NO_MODULE,
     ),
 }
+
+PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
+    "acl": {"name": "path", "recursive": "recurse"},
+    "apt_repository": {"filename": "name", "signed_by": "key", "update_cache": "update"},
+    "assemble": {
+        "dest": "path",
+        "ignore_hidden": "hidden",
+        "regexp": "match",
+        "src": "remote_src",
+        "unsafe_writes": "in_place",
+    },
+    "copy": {"dest": "path", "unsafe_writes": "in_place"},
+    "cron": {"cron_file": "file", "env": "variable", "special_time": "special", "value": "job"},
+    "directory": {"dest": "path", "name": "path"},
+    "dpkg_divert": {"divert": "to", "name": "path"},
+    "file": {"dest": "path", "name": "path"},
+    "find": {
+        "excludes": "exclude",
+        "file_type": "type",
+        "name": "path",
+        "paths": "path",
+        "patterns": "pattern",
+    },
+    "firewall": {
+        "from": "source",
+        "from_ip": "source",
+        "interface_in": "interface",
+        "proto": "port",
+        "rule": "action",
+        "src": "source",
+        "to_port": "port",
+    },
+    "get_url": {"dest": "path"},
+    "git": {
+        "dest": "path",
+        "key_file": "key",
+        "name": "repo",
+        "recursive": "submodules",
+        "verify_commit": "verify",
+    },
+    "ini_file": {
+        "dest": "path",
+        "modify_inactive_option": "uncomment",
+        "unsafe_writes": "in_place",
+    },
+    "known_hosts": {"hash_host": "hash", "host": "name"},
+    "line": {
+        "dest": "path",
+        "destfile": "path",
+        "firstmatch": "first",
+        "insertafter": "after",
+        "insertbefore": "before",
+        "name": "path",
+        "regex": "match",
+        "regexp": "match",
+        "search_string": "search",
+        "unsafe_writes": "in_place",
+    },
+    "link": {"dest": "path", "name": "path", "src": "to"},
+    "mount": {"name": "path"},
+    "mysql_db": {"db": "name"},
+    "mysql_user": {"host": "from_host", "user": "name"},
+    "package": {
+        "allow_change_held_packages": "allow_held",
+        "cache_valid_time": "cache_valid",
+        "install_recommends": "recommends",
+        "package": "name",
+        "pkg": "name",
+        "use": "manager",
+    },
+    "pip": {
+        "virtualenv": "venv",
+        "virtualenv_python": "python",
+        "virtualenv_site_packages": "system_site_packages",
+    },
+    "postgres_db": {
+        "db": "name",
+        "login_unix_socket": "login_host",
+        "maintenance_db": "login_db",
+        "port": "login_port",
+    },
+    "postgres_user": {
+        "login_unix_socket": "login_host",
+        "no_password_changes": "update_password",
+        "port": "login_port",
+        "role_attr_flags": "attributes",
+        "user": "name",
+    },
+    "reboot": {
+        "boot_time_command": "boot_id",
+        "post_reboot_delay": "delay",
+        "reboot_command": "command",
+        "reboot_timeout": "timeout",
+        "test_command": "test",
+    },
+    "replace": {
+        "dest": "path",
+        "destfile": "path",
+        "name": "path",
+        "regexp": "match",
+        "replace": "text",
+        "unsafe_writes": "in_place",
+    },
+    "request": {
+        "body_format": "json",
+        "ca_path": "ca_file",
+        "follow_redirects": "redirects",
+        "status_code": "status",
+        "url_password": "password",
+        "url_username": "user",
+    },
+    "script": {"cmd": "src", "executable": "interpreter"},
+    "service": {"service": "name", "unit": "name"},
+    "slurp": {"src": "path"},
+    "stat": {
+        "checksum_algo": "checksum",
+        "checksum_algorithm": "checksum",
+        "dest": "path",
+        "name": "path",
+    },
+    "sudoers": {"host": "for_host"},
+    "sysctl": {
+        "ignoreerrors": "ignore_unknown",
+        "key": "name",
+        "reload": "apply",
+        "sysctl_file": "file",
+        "sysctl_set": "apply",
+        "val": "value",
+    },
+    "template": {"dest": "path", "unsafe_writes": "in_place"},
+    "text_block": {
+        "content": "block",
+        "dest": "path",
+        "insertafter": "after",
+        "insertbefore": "before",
+        "unsafe_writes": "in_place",
+    },
+    "touch": {"dest": "path", "name": "path"},
+    "unarchive": {"copy": "remote_src", "dest": "path"},
+    "upload": {"dest": "path"},
+    "user": {
+        "createhome": "create_home",
+        "generate_ssh_key": "ssh_key",
+        "password_lock": "locked",
+        "user": "name",
+    },
+    "wait_for": {
+        "connect_timeout": "timeout",
+        "host": "address",
+        "msg": "message",
+        "search_regex": "line",
+    },
+    "yum_repository": {
+        "exclude": "options",
+        "excludepkgs": "options",
+        "includepkgs": "options",
+        "module_hotfixes": "options",
+        "priority": "options",
+        "skip_if_unavailable": "options",
+        "sslverify": "options",
+    },
+}
+"""By module: params of its counterpart in Ansible, and what they are called here."""
+
+VALUE_HINTS: Mapping[tuple[str, str, str], str] = {
+    ("file", "state", "directory"): "write `directory: {path: …}`",
+    ("file", "state", "link"): "write `link: {path: …, to: …}`",
+    ("file", "state", "hard"): "write `link: {path: …, to: …, hard: true}`",
+    ("file", "state", "touch"): "write `touch: {path: …}`",
+    ("package", "state", "installed"): "write `state: present`",
+    ("package", "state", "removed"): "write `state: absent`",
+}
+"""By module, param and value: what to write instead of a value that it has in Ansible."""
 
 KEYWORD_HINTS = {
     "become_user": "`become: USER` names the user; `become: true` is root",
@@ -278,6 +449,15 @@ FILE_HINTS = {
     "hosts.ini": "write each host as hosts/NAME.yml, or all of them into hosts.yml",
     "inventory.ini": "write each host as hosts/NAME.yml, or all of them into hosts.yml",
 }
+
+
+def param_hint(module: str, param: str, known: Container[str]) -> str:
+    """Return what to write instead of a param that a module has in Ansible only, or ''.
+
+    ``known`` are the params of the module, or of a project's task with its name.
+    """
+    name = PARAM_NAMES.get(module, {}).get(param)
+    return f"write `{name}`" if name in known else ""
 
 
 def module_hint(name: str, known: Container[str] = ()) -> str:

@@ -185,9 +185,14 @@ def check_task_requests(requests: Iterable[TaskRequest], tasks: LoadedTasks) -> 
         known = effective_params(task, tasks.by_name)
         for key in request.args:
             if key not in known:
-                hint = suggest_nearest(key, known) or _params_hint(known)
+                hint = _param_hint(task.name, key, known)
                 problems.add(f"task '{task.name}' has no param '{key}'", mark, hint)
     problems.raise_any()
+
+
+def _param_hint(task: str, name: str, known: Collection[str]) -> str:
+    written = ansible.param_hint(task, name, known)
+    return written or suggest_nearest(name, known) or _params_hint(known)
 
 
 def effective_params(task: Task, by_name: Mapping[str, Task]) -> set[str]:
@@ -229,10 +234,12 @@ def _check_calls(
                 value, commands=param is not None and param.is_command
             )
             if param is not None:
-                reader.typed_value(param, value)
+                written_value = str(value.data)
+                hint = ansible.VALUE_HINTS.get((call.task, param.name, written_value), "")
+                reader.typed_value(param, value, hint)
                 continue
             mark = next(k.mark for k in call.written if isinstance(k, MarkedKey) and k == key)
-            hint = suggest_nearest(key, callee.params) or _params_hint(callee.params)
+            hint = _param_hint(call.task, key, callee.params)
             reader.problems.add(f"task '{call.task}' has no param '{key}'", mark, hint)
         for key in call.judged if callee.module is None else ():
             reader.problems.add(

@@ -227,10 +227,11 @@ class TaskParser:
             self.typed_value(param, default)
         return param
 
-    def typed_value(self, param: TaskParam, value: MarkedValue) -> Any:
+    def typed_value(self, param: TaskParam, value: MarkedValue, hint: str = "") -> Any:
         """Return a value converted to the param's type, or None for a template or a command.
 
-        Errors in commands are reported when they are compiled.
+        ``hint`` says what to write if it cannot be converted. Errors in commands are reported when
+        they are compiled.
         """
         if has_template(value) or param.is_command:
             return None
@@ -240,7 +241,7 @@ class TaskParser:
             item = value.data[error.index] if isinstance(value.data, list) else value
             self.problems.add(f"{param.name} {error}", item.mark)
         except ValueError as error:
-            self.problems.add(f"{param.name} {error}", value.mark)
+            self.problems.add(f"{param.name} {error}", value.mark, hint)
         return None
 
     def parse_rules(

@@ -6,10 +6,12 @@ import re
 from textwrap import dedent
 
 import pytest
+import yaml
 
 from orchestrator.model import ansible
 from orchestrator.model.facts import FACTS
 from orchestrator.model.host import ConnectionOptions
+from orchestrator.modules import MODULES_FOLDER
 from orchestrator.playbook import keywords
 from orchestrator.playbook.task_index import shipped_modules
 from tests.projects import OrchProject
@@ -33,6 +35,27 @@ def test_what_is_written_in_place_of_a_module_exists(word: str) -> None:
     }
     assert set(re.findall(r"`(\w+):", ansible.MODULE_HINTS[word])) <= ours
     assert word not in ours
+
+
+@pytest.mark.parametrize("module", sorted(ansible.PARAM_NAMES))
+def test_what_is_written_in_place_of_a_param_exists(module: str) -> None:
+    params = yaml.safe_load((MODULES_FOLDER / f"{module}.yml").read_text())["params"]
+    names = ansible.PARAM_NAMES[module]
+    assert set(names.values()) <= set(params)
+    assert not set(names) & set(params)
+    values = {param: value for name, param, value in ansible.VALUE_HINTS if name == module}
+    assert all(value not in params[param]["choices"] for param, value in values.items())
+
+
+def test_a_param_or_a_value_of_ansible_is_told_as_it_is_called_here(project: OrchProject) -> None:
+    text = refused_errors(
+        project,
+        "steps:\n  - line: {path: /x, regexp: a, line: b}\n"
+        "  - replace: {path: /x, match: a, replace: b}\n  - file: {path: /x, state: directory}\n",
+    )
+    assert "no param 'regexp'" in text and "help: write `match`\n" in text
+    assert "help: write `text`\n" in text
+    assert "help: write `directory: {path: …}`\n" in text
 
 
 @pytest.mark.parametrize("word", sorted(ansible.KEYWORD_HINTS))
@@ -76,7 +99,7 @@ def test_what_is_written_in_place_of_a_variable_exists(word: str) -> None:
         ("shell: ls", "write `run: COMMAND`"),
         ("systemd: {name: x}", "write `service: {name: …, state: …}`"),
         ("lineinfile: {path: /x}", "write `line: {path: …, line: …}`"),
-        ("modprobe: {name: x}", "there is no module for it"),
+        ("htpasswd: {path: x}", "there is no module for it"),
         ("ansible.builtin.copy: {path: /x}", "write `copy:`, without the collection's name"),
         ("ansible.builtin.apt: {name: x}", "write `package: {name: …}`"),
         ("copy: src=a dest=b", "write them as `copy: {NAME: VALUE}`"),
