@@ -95,7 +95,7 @@ class EventDispatcher:
             raise self._first_bug
 
 
-_StreamKey: TypeAlias = "tuple[str, str | None, str, int, str]"
+_StreamKey: TypeAlias = "tuple[str, str | None, str, int, str, bool]"
 
 
 class EventMasker:
@@ -128,13 +128,20 @@ class EventMasker:
         for key in [stream_key for stream_key in self._streams if host in (None, stream_key[0])]:
             data = self._streams.pop(key).finish()
             if data:
-                name, app, task, step, stream = key
+                name, app, task, step, stream, has_values = key
                 yield StepOutput(
-                    time, app, task=task, step=step, host=name, stream=stream, data=data
+                    time,
+                    app,
+                    task=task,
+                    step=step,
+                    host=name,
+                    stream=stream,
+                    data=data,
+                    has_values=has_values,
                 )
 
     def _mask_output(self, event: StepOutput) -> Iterator[RunEvent]:
-        key = (event.host, event.app, event.task, event.step, event.stream)
+        key = (event.host, event.app, event.task, event.step, event.stream, event.has_values)
         if key not in self._streams:
             self._streams[key] = self._masks.new_stream()
         data = self._streams[key].feed(event.data)

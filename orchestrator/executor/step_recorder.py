@@ -156,9 +156,17 @@ class StepRecorder:
             return
         task = self.state.task if number else ""
         host, app = self.state.host_state.host.name, self.state.host_state.app
+        step = self._sent[number][0] if number else None
         self._emit(
             StepOutput(
-                time.time(), app, task=task, step=number, host=host, stream=stream, data=data
+                time.time(),
+                app,
+                task=task,
+                step=number,
+                host=host,
+                stream=stream,
+                data=data,
+                has_values=bool(step and step.register and step.returns) and stream == "stdout",
             )
         )
 

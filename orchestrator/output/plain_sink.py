@@ -33,8 +33,10 @@ class PlainSink:
 
     def __call__(self, event: RunEvent) -> None:
         if isinstance(event, StepOutput):
-            # without a task it is output of the login shell before the session was ready
-            if self._outputs and (event.task or self._verbose > 1):
+            is_shown = not event.has_values or self._verbose > 0
+            if not event.task:  # output of the login shell before the session was ready
+                is_shown = self._verbose > 1
+            if self._outputs and is_shown:
                 self._output.lines(self._host_lines.feed(event))
             return
         if isinstance(event, StepFinished):

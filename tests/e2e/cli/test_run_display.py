@@ -73,6 +73,26 @@ def test_output_is_folded_or_left_out_in_a_pipe_too(three: OrchProject, how: str
     assert "hi" not in run("quiet")
 
 
+@pytest.mark.parametrize("how", ["lines", "folded"])
+def test_values_for_later_steps_are_shown_only_if_asked_for(three: OrchProject, how: str) -> None:
+    three.write(
+        {
+            "tasks/t.yml": """\
+        steps:
+          - stat: {path: /}
+            register: found
+          - stat: {path: /tmp}
+          - run: echo a {{ found.type }}
+            readonly: true
+        """
+        }
+    )
+    words = ("-s", "dev", "run", "--output", how, "t")
+    usual, all_of_it = (three.orch(*words, *more).out for more in ([], ["-v"]))
+    assert "a directory" in usual and "path=/tmp" in usual
+    assert "path=/\n" not in usual and "path=/\n" in all_of_it
+
+
 def test_an_unknown_mode_is_refused_and_names_the_variable_that_it_came_from(
     three: OrchProject,
 ) -> None:
