@@ -91,12 +91,26 @@ done
 """
 # Port 443 for https, 8080 with a health page, 5432: of the private machine's own network.
 SERVER = r"""
-import fcntl, http.server, socket, ssl, struct, sys, threading
+import fcntl, http.server, io, json, socket, ssl, struct, sys, tarfile, threading
 with socket.socket() as s:  # ip link set lo up
     fcntl.ioctl(s, 0x8914, struct.pack("16sH14s", b"lo", 0x41, b""))
+def npm_page(path):
+    package = {"name": "pm2", "version": "5.0.0"}
+    if not path.endswith(".tgz"):
+        dist = {"tarball": "http://example.com:8080/npm/pm2.tgz"}
+        return json.dumps({"name": "pm2", "dist-tags": {"latest": "5.0.0"},
+            "versions": {"5.0.0": {**package, "dist": dist}}}).encode()
+    data, text = io.BytesIO(), json.dumps(package).encode()
+    with tarfile.open(fileobj=data, mode="w:gz") as archive:
+        member = tarfile.TarInfo("package/package.json")
+        member.size = len(text)
+        archive.addfile(member, io.BytesIO(text))
+    return data.getvalue()
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = b"test" if self.path.endswith(".tar.gz") else b"OK"
+        if self.path.startswith("/npm/"):
+            body = npm_page(self.path)
         if self.path.endswith(".asc"):
             body = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
         self.send_response(200)
