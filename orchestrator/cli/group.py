@@ -43,21 +43,28 @@ class CommandGroup(click.Group):
             before.append(option)
             name = option if option.startswith("--") else option[:2]
             has_value = "=" in option if option.startswith("--") else len(option) > 2
-            if takes_value.get(name) and not has_value and rest:
+            forms = takes_value.get(name, frozenset())
+            # an option of one command may be a flag of another
+            is_flag = False in forms and bool(rest) and rest[0] in self.commands
+            if True in forms and not is_flag and not has_value and rest:
                 before.append(rest.pop(0))
         if not rest or rest[0] == "--":
             return [*before, *rest]
         return [rest[0], *before, *rest[1:]]
 
-    def _options_with_values(self) -> dict[str, bool]:
-        options: dict[str, bool] = {}
+    def _options_with_values(self) -> dict[str, frozenset[bool]]:
+        """Return for each option whether it takes a value: True, False, or both."""
+        options: dict[str, frozenset[bool]] = {}
         for command in (self, *self.commands.values()):
+            inner = {}
             if isinstance(command, CommandGroup) and command is not self:
-                options |= command._options_with_values()
+                inner = command._options_with_values()
             for param in command.params:
                 if isinstance(param, click.Option):
-                    valued = not (param.is_flag or param.count)
-                    options.update(dict.fromkeys(param.opts, valued))
+                    valued = frozenset((not (param.is_flag or param.count),))
+                    inner |= dict.fromkeys(param.opts, valued)
+            for name, forms in inner.items():
+                options[name] = options.get(name, frozenset()) | forms
         return options
 
 

@@ -93,6 +93,13 @@ def test_values_for_later_steps_are_shown_only_if_asked_for(three: OrchProject, 
     assert "path=/\n" not in usual and "path=/\n" in all_of_it
 
 
+def test_the_mode_can_precede_the_command(three: OrchProject) -> None:
+    """`orch show` has a flag of the same name."""
+    shown = three.orch("-s", "dev", "--output", "folded", "exec", "--", "echo hi").out
+    assert shown.startswith("web[1-3]: hi\n")
+    assert "hi" in three.orch("--output", "show").out
+
+
 def test_an_unknown_mode_is_refused_and_names_the_variable_that_it_came_from(
     three: OrchProject,
 ) -> None:
