@@ -43,6 +43,7 @@ ACTS = {
     "slurp",
     "find",
     "request",
+    "postgres_query",
 }
 """Modules that do the same each time, or only look."""
 

@@ -1,4 +1,4 @@
-"""``postgres_db`` and ``postgres_user`` on a real server of PostgreSQL."""
+"""``postgres_db``, ``postgres_user`` and ``postgres_query`` on a real server of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.planner.returned_values import parse_values
 from orchestrator.remote_shell import module_protocol
+from tests.integration.modules.test_process_arguments import load_module
 from tests.support.database_servers import PostgresServer, serve_postgres
 from tests.support.machine import ODD_NAMES, ShellMachine, result_message
 from tests.support.module_files import check_refuses
@@ -221,7 +223,44 @@ def test_nobody_sees_what_databases_are_given(
         texts = {each: f"c4n{each}" for each in ("login_db", "login_user", "login_host")}
         machine.run_step({"postgres_db": {"name": "c4nnew", **texts}})
         machine.run_step({"postgres_user": {**given, **texts, "expires": "c4nexpires"}})
+        step = {
+            "postgres_query": {**postgres.login, "query": "SELECT 'c4n'", "args": {"a": "c4na"}}
+        }
+        assert machine.run_step(step).status == "ok"
         step = {"postgres_user": {**given, **postgres.login, "attributes": ["c4nattribute"]}}
         assert "c4nattribute" in machine.run_step(step).stderr.text
         assert any(word.endswith("/psql") for word in watched.all_words)
         assert not watched.exposures("c4n")
+
+
+def rows_of(machine: ShellMachine, postgres: PostgresServer, **params: Any) -> dict[str, Any]:
+    outcome = machine.run_step({"postgres_query": {**postgres.login, **params}})
+    assert outcome.status == "ok", result_message(outcome)
+    module = load_module("postgres_query").module
+    assert module is not None
+    return parse_values(module.returns, outcome.stdout.text)
+
+
+def test_a_query_returns_rows(machine: ShellMachine, postgres: PostgresServer) -> None:
+    value = 'it\'s \\ "x" %41 :y\n$(id)'
+    query = "SELECT :'x' AS text, n, NULL AS none, n > 1 AS more, '{\n}'::json AS j\n"
+    found = rows_of(
+        machine, postgres, query=f"{query}FROM generate_series(1, 2) n;\n", args={"x": value}
+    )
+    assert found["count"] == 2
+    assert found["rows"][1] == {"text": value, "n": 2, "none": None, "more": True, "j": {}}
+    found = rows_of(machine, postgres, query="SELECT 1 WHERE :'n' = '2'", args={"n": 1})
+    assert found == {"rows": [], "count": 0}
+
+
+def test_a_query_that_would_change_something_fails(
+    machine: ShellMachine, postgres: PostgresServer
+) -> None:
+    postgres.query("CREATE SEQUENCE numbers")
+    step = {**postgres.login, "query": "SELECT nextval('numbers')"}
+    check_refuses(machine, {"postgres_query": step}, "in a read-only transaction")
+    postgres.query("DROP SEQUENCE numbers")
+    check_refuses(
+        machine, {"postgres_query": {**step, "query": "DROP ROLE locked"}}, "syntax error"
+    )
+    check_refuses(machine, {"postgres_query": {**step, "args": {"a b": 1}}}, "is not a name")
