@@ -166,7 +166,8 @@ class StepRecorder:
                 host=host,
                 stream=stream,
                 data=data,
-                has_values=bool(step and step.register and step.returns) and stream == "stdout",
+                has_values=bool(step and step.returns and self._name_of_result(step))
+                and stream == "stdout",
             )
         )
 

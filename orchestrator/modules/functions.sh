@@ -971,8 +971,9 @@ plan_line() {
   elif [ -z "$f_at" ]; then f_due=1
   fi
 }
-# plan_block STATE BEGIN END AFTER BEFORE BLOCK: like plan_line; f_have is whole lines.
-# Sets f_at f_have f_due f_text f_end f_cr f_keep f_from f_gone.
+# plan_block STATE BEGIN END AFTER BEFORE BLOCK BLANK_BEFORE BLANK_AFTER: like plan_line; f_have is
+# whole lines, f_blank is not empty if an empty line before or after the block is missing.
+# Sets f_blank f_at f_have f_due f_text f_end f_cr f_keep f_from f_gone.
 # Reads path.
 plan_block() {
   payload() { splice; }
@@ -981,7 +982,7 @@ plan_block() {
   case $o_nl$6$o_nl in
   *"$o_nl$2$o_nl"*|*"$o_nl$3$o_nl"*) echo "\`block\` contains its own marker line" >&2; return 64;;
   esac
-  f_text= f_due= f_have= f_gone=
+  f_text= f_due= f_have= f_gone= f_blank=
   spot "$4" "$5" && f_at=$(hits Fx "$2") && f_plan_block_hit=$(hits Fx "$3") || return
   [ -z "$6" ] || f_text=$(printf '%s\n' "${6%"$o_nl"}" | bare; echo .)
   f_text=${f_text%.}
@@ -996,6 +997,9 @@ plan_block() {
   if [ "$1" = absent ]; then f_due=$f_at f_text=; return; fi
   [ "$f_at" ] && [ "$f_have" = "$f_text" ] || f_due=1
   f_text=$2$o_nl$f_text$3$o_nl
+  if [ "$7" = true ] && [ $f_keep -gt 0 ] && [ "$(line_at $f_keep)" ]; then f_blank=1 f_text=$o_nl$f_text; fi
+  if [ "$8" = true ] && [ $f_from -le $f_end ] && [ "$(line_at $f_from)" ]; then f_blank=1 f_text=$f_text$o_nl; fi
+  [ -z "$f_blank" ] || f_due=1
   [ -z "$f_cr" ] || f_text=$(printf %s "$f_text" | sed "s/\$/$f_cr/"; echo .) f_text=${f_text%.}
 }
 # planned VALIDATE IN_PLACE: report and validate the new text if a change is due.

@@ -565,3 +565,34 @@ def test_a_run_in_progress_is_refused(site: OrchProject) -> None:
         read_lines(process, lambda lines: sum("step_started" in line for line in lines) == 1)
         refused = site.orch("resume")
         assert (refused.code, "is in progress" in refused.err) == (2, True), refused.err
+
+
+def test_values_that_modules_returned_are_known_again_on_every_host(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1", "a2").write(
+        {
+            "tasks/site.yml": """
+                steps:
+                  - copy: {path: ~/it, content: "100% {{ host }}\\n"}
+                  - slurp: {path: ~/it}
+                    register: it
+                  - stat: {path: ~/it}
+                    register: once
+                    once: true
+                  - run: test -e ~/ok
+                  - copy: {path: ~/got, content: "{{ it.content }}{{ once.type }} {{ once.size }}"}
+            """,
+            "tasks/after.yml": """
+                steps:
+                  - run: test {{ hosts['a1'].it.size + 1 }} = 9
+                    readonly: true
+            """,
+            "tasks/all.yml": "tasks: [site, after]\n",
+        }
+    )
+    assert project.orch("-s", "dev", "run", "all").code == 1
+    repair(project, "a1", "a2")
+    again = project.orch("resume")
+    assert again.code == 0, again.err
+    assert "content=" not in again.out
+    for host in ("a1", "a2"):
+        assert (home(project, host) / "got").read_text() == f"100% {host}\nfile 8"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ BEGIN, END = "# BEGIN orch managed block\n", "# END orch managed block\n"
 OURS = f"a\n{BEGIN}x\n{END}b\n"
 WINDOWS = f"a\n{BEGIN}y\nz\n{END}b\n".replace("\n", "\r\n")
 
-TABLE: list[tuple[str, dict[str, str], str | None]] = [
+TABLE: list[tuple[str, dict[str, Any], str | None]] = [
     (OURS, {"block": "x\n"}, None),
     (OURS, {"block": "x"}, None),
     (OURS, {"block": "x", "before": "BOF"}, None),  # wherever it is
@@ -52,6 +53,19 @@ TABLE: list[tuple[str, dict[str, str], str | None]] = [
     (f"{BEGIN}{END}", {"state": "absent"}, ""),
     (f"a\n{BEGIN}{END}b", {"state": "absent"}, "a\nb"),
     ("", {"state": "absent"}, None),
+    # empty lines around it
+    (
+        "a\nb\n",
+        {"block": "x", "after": "a", "blank_before": True, "blank_after": True},
+        f"a\n\n{BEGIN}x\n{END}\nb\n",
+    ),
+    (f"a\n\n{BEGIN}x\n{END}\nb\n", {"block": "x", "blank_before": True, "blank_after": True}, None),
+    (OURS, {"block": "x", "blank_before": True}, f"a\n\n{BEGIN}x\n{END}b\n"),
+    (OURS, {"block": "y", "blank_after": True}, f"a\n{BEGIN}y\n{END}\nb\n"),
+    ("a", {"block": "x", "blank_before": True, "blank_after": True}, f"a\n\n{BEGIN}x\n{END}"),
+    ("", {"block": "x", "blank_before": True, "blank_after": True}, f"{BEGIN}x\n{END}"),
+    ("a\r\n", {"block": "x", "blank_before": True}, f"a\n\n{BEGIN}x\n{END}".replace("\n", "\r\n")),
+    (OURS, {"state": "absent", "blank_before": True}, "a\nb\n"),
     # where lines end in CR LF, its own do, too
     (OURS.replace("\n", "\r\n"), {"block": "x\n"}, None),
     (OURS.replace("\n", "\r\n"), {"block": "x\r\n"}, None),

@@ -3,6 +3,7 @@ import time
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from orchestrator.model.event import (
     CONNECT_INTERRUPTED,
@@ -175,3 +176,9 @@ def test_hosts_that_an_interrupt_left_connecting_are_one_line() -> None:
     each, _ = play_events(*message, verbose=1)
     assert sum(CONNECT_INTERRUPTED in line and "h299" in line for line in each) == 2
     assert not any("300 hosts" in line for line in each)
+
+
+def test_values_that_later_steps_use_are_shown_if_asked_for() -> None:
+    event = replace(step_printed("a", b"exists=true\n"), has_values=True)
+    assert play_events(event)[1] == []
+    assert play_events(event, verbose=1)[1] == ["a | exists=true"]

@@ -523,3 +523,11 @@ def test_hosts_that_failed_alike_share_their_last_words_also_if_their_hints_diff
     shown = list(results_table(rows, make_screen(80)[0]))
     assert [line for line in shown if "disk full" in line] == ["    ! disk full"]
     assert shown[-1] == "    help: a[1,3]: not run yet: x"
+
+
+def test_values_that_later_steps_use_are_shown_if_asked_for() -> None:
+    end = replace(step_finished("a", make_outcome(b"exists=true\n")), has_values=True)
+    for register, whole, shown in (("st", False, False), ("st", True, True), ("", False, True)):
+        event = replace(end, register=register)
+        lines = show_summary(run_started("a"), event, run_finished(make_row("a")), whole=whole)
+        assert ("a: exists=true" in lines) == shown
