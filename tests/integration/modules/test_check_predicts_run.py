@@ -51,6 +51,8 @@ STEPS = st.one_of(
     ),
     module_step("copy", remote_src=st.sampled_from(["/etc/passwd", "/no"]), force_=st.booleans()),
     module_step("text_block", block=TEXTS.filter(bool), create_=st.booleans()),
+    module_step("known_hosts", name=st.just("x"), key=st.just("ssh-rsa AAAA"), hash_=st.booleans()),
+    module_step("known_hosts", name=st.just("x"), state=st.just("absent")),
 )
 SEQUENCES = st.lists(STEPS, min_size=1, max_size=4)
 

@@ -349,6 +349,17 @@ def test_packages_are_held_and_released(host: ShellMachine) -> None:
     assert run_in_copy(host, "apt-mark showhold") == ""
 
 
+def test_what_is_not_installed_can_be_held(host: ShellMachine) -> None:
+    host.check_then_run(package_step("orch-test-c", hold=True, state="as_is"), "changed")
+    assert (installed_version(host), run_in_copy(host, "apt-mark showhold")) == (
+        "",
+        "orch-test-c\n",
+    )
+    host.check_then_run(package_step("orch-test-c", hold=False, state="as_is"), "changed")
+    assert run_in_copy(host, "apt-mark showhold") == ""
+    check_fails(host, "`as_is` is for `hold`", package_step("orch-test-c", state="as_is"))
+
+
 @pytest.mark.long
 def test_a_package_comes_from_another_release(host: ShellMachine) -> None:
     run_in_copy(host, RELEASES)
