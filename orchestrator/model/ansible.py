@@ -46,7 +46,7 @@ MODULE_HINTS = {
     "postgresql_user": "write `postgres_user: {name: …}`",
     **dict.fromkeys(
         (
-            *("npm", "gem", "selinux", "locale_gen", "debconf", "rpm_key", "htpasswd", "tempfile"),
+            *("gem", "selinux", "locale_gen", "debconf", "rpm_key", "htpasswd", "tempfile"),
             *("docker_container", "docker_image", "make", "seboolean", "ssh_config", "archive"),
         ),
         _NO_MODULE,
