@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 from orchestrator.modules import MODULES_FOLDER
 from tests.integration.modules.test_firewall_module import UFW
 from tests.integration.modules.test_git_module import run_git
+from tests.integration.modules.test_locale_module import LOCALES
 from tests.integration.modules.test_modprobe_module import KERNEL
 from tests.integration.modules.test_package_module import REPOSITORY
 from tests.integration.modules.test_pip_module import make_wheel
@@ -210,7 +211,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShellMachin
         run_in_copy(
             machine, home + SETUP + DATABASES + REPOSITORY + PACKAGES + "apt-get -qq update\n"
         )
-        run_in_copy(machine, KERNEL)
+        run_in_copy(machine, KERNEL + LOCALES)
         run_in_copy(machine, UFW)
         run_in_copy(
             machine,
