@@ -44,6 +44,7 @@ MODULE_HINTS = {
     **dict.fromkeys(("deb822_repository", "apt_key"), "write `apt_repository: {repo: …, key: …}`"),
     "postgresql_db": "write `postgres_db: {name: …}`",
     "postgresql_user": "write `postgres_user: {name: …}`",
+    "postgresql_query": "write `postgres_query: {query: …}`",
     **dict.fromkeys(
         (
             *("gem", "selinux", "locale_gen", "debconf", "rpm_key", "htpasswd", "tempfile"),
