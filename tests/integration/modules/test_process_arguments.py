@@ -326,6 +326,7 @@ WATCHED_ELSEWHERE = {
     "mysql_user",
     "nginx_site",
     "postgres_db",
+    "postgres_query",
     "postgres_user",
     "request",
 }
