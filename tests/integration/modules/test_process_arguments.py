@@ -287,8 +287,6 @@ def account_steps(c: ParamCanaries) -> StepList:
                             "metalink": c("yum_repository", "metalink")}},
         {"limits": {"domain": c("limits", "domain"), "limit_type": "soft", "limit_item": "nofile",
                     "value": "1", "path": "/tmp/limits"}},
-        {"limits": {"domain": "a", "limit_type": "soft", "limit_item": "nofile",
-                    "value": c("limits", "value"), "path": "/tmp/limits"}},
         {"sudoers": {"name": "c4n", "user": c("sudoers", "user"),
                      "commands": [f"/bin/{c('sudoers', 'commands')}"],
                      "runas": c("sudoers", "runas"), "for_host": c("sudoers", "for_host")}},
@@ -322,6 +320,7 @@ CANNOT = {
     "user": {"shell", "group"},
     "reboot": {"timeout", "delay", "command", "test", "boot_id"},
     "apt_repository": {"types"},
+    "limits": {"value"},
     "template": {"src"},
     "upload": {"src"},
 }
