@@ -48,7 +48,7 @@ BY_NAME: Mapping[str, Sequence[Any]] = {
     "marker": ["# {mark} {name}"],
     "repo": ["/srv/x.git", "https://u:p@h/x.git", "git@h:x.git"],
 }
-MOST = 50_000
+MOST, MOST_IN_SHORT = 50_000, 3_000
 SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
 MOST_COMBINATIONS = 1_500_000
 CHECKS = """\
@@ -83,11 +83,13 @@ def decisive_params(task: Task) -> set[str]:
     return set(task.params) & set(re.findall(r"\w+", tags))
 
 
-def all_combinations(options: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """Every combination; of more than can be tried, as many at random."""
-    if math.prod(map(len, options.values())) > MOST:
+def all_combinations(
+    options: Mapping[str, Sequence[Any]], most: int = MOST
+) -> Iterator[dict[str, Any]]:
+    """Every combination; of more than ``most``, as many at random."""
+    if math.prod(map(len, options.values())) > most:
         chance = random.Random(0)
-        for _ in range(MOST):
+        for _ in range(most):
             yield {name: chance.choice(values) for name, values in options.items()}
         return
     for arguments in itertools.product(*options.values()):
@@ -95,9 +97,9 @@ def all_combinations(options: Mapping[str, Sequence[Any]]) -> Iterator[dict[str,
 
 
 def some_combinations(task: Task, options: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """Every combination of the decisive params, and every one of any two params."""
+    """Yield combinations of the decisive params, and every one of any two params."""
     inner = {name: options[name] for name in options if name in decisive_params(task)}
-    for number, arguments in enumerate(all_combinations(inner)):
+    for number, arguments in enumerate(all_combinations(inner, MOST_IN_SHORT)):
         yield {n: v[number % len(v)] for n, v in options.items()} | arguments
     chance = random.Random(0)
     missing = {
