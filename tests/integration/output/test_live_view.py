@@ -50,13 +50,15 @@ def test_the_live_view_fits_the_terminal_and_leaves_it_as_it_was(
     go = tmp_path / "go"
     args = [str(hosts), "--seconds", "0", "--hold", str(go)]
     with start_replay(tmp_path, width, height, *args) as terminal:
+        slowest = min(5, hosts - hosts // 2)  # each is shown from its own first second on
         wait_until(
-            "the slowest hosts", lambda: any(re.match("  web", s) for s in terminal.screen())
+            "the slowest hosts",
+            lambda: sum(bool(re.match("  web", s)) for s in terminal.screen()) == slowest,
         )
         shown = [line for line in terminal.screen() if line]
         first = next(i for i, line in enumerate(shown) if line.startswith("deploy:publish  "))
         live = shown[first:]
-        assert len(live) == 1 + min(5, hosts - hosts // 2)
+        assert len(live) == 1 + slowest
         assert all(re.match(r"  web\d\d\d\S+ +\d+ s  \S", line) for line in live[1:])
         assert all(display_width(line) <= width for line in live)
         assert f"{hosts // 2}/{hosts}" in live[0]
