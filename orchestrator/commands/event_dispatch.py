@@ -95,7 +95,7 @@ class EventDispatcher:
             raise self._first_bug
 
 
-_StreamKey: TypeAlias = "tuple[str, str | None, str, int, str, bool]"
+_StreamKey: TypeAlias = "tuple[str, str | None, str, int, str]"
 
 
 class EventMasker:
@@ -108,7 +108,7 @@ class EventMasker:
     def __init__(self, masks: SecretMasker) -> None:
         """Create a masker that holds nothing back."""
         self._masks = masks
-        self._streams: dict[_StreamKey, MaskingStream] = {}
+        self._streams: dict[_StreamKey, tuple[MaskingStream, StepOutput]] = {}
 
     def __call__(self, event: RunEvent) -> Iterator[RunEvent]:
         """Yield the masked event after output that was held back; unchanged without secrets."""
@@ -126,25 +126,16 @@ class EventMasker:
     def flush(self, time: float, host: str | None) -> Iterator[RunEvent]:
         """Yield the output held back, of this host, or of all hosts (None)."""
         for key in [stream_key for stream_key in self._streams if host in (None, stream_key[0])]:
-            data = self._streams.pop(key).finish()
+            stream, last = self._streams.pop(key)
+            data = stream.finish()
             if data:
-                name, app, task, step, stream, has_values = key
-                yield StepOutput(
-                    time,
-                    app,
-                    task=task,
-                    step=step,
-                    host=name,
-                    stream=stream,
-                    data=data,
-                    has_values=has_values,
-                )
+                yield replace(last, time=time, data=data)
 
     def _mask_output(self, event: StepOutput) -> Iterator[RunEvent]:
-        key = (event.host, event.app, event.task, event.step, event.stream, event.has_values)
-        if key not in self._streams:
-            self._streams[key] = self._masks.new_stream()
-        data = self._streams[key].feed(event.data)
+        key = (event.host, event.app, event.task, event.step, event.stream)
+        stream, _ = self._streams.get(key) or (self._masks.new_stream(), event)
+        self._streams[key] = stream, event
+        data = stream.feed(event.data)
         if data:
             yield replace(event, data=data)
 

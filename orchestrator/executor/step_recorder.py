@@ -166,7 +166,7 @@ class StepRecorder:
                 host=host,
                 stream=stream,
                 data=data,
-                has_values=bool(step and step.returns and self._name_of_result(step))
+                is_for_steps=bool(step and step.returns and self._name_of_result(step))
                 and stream == "stdout",
             )
         )

@@ -463,6 +463,11 @@ def param_hint(module: str, param: str, known: Container[str]) -> str:
     return f"write `{name}`" if name in known else ""
 
 
+def value_hint(module: str, param: str, value: object) -> str:
+    """Return what to write instead of a value that a param has in Ansible only, or ''."""
+    return VALUE_HINTS.get((module, param, value), "") if isinstance(value, str) else ""
+
+
 def module_hint(name: str, known: Container[str] = ()) -> str:
     """Return what to write instead of one of Ansible's modules, or ''.
 

@@ -154,8 +154,8 @@ class StepOutput(Struct, frozen=True):
     """Raw output of a step.
 
     ``stream`` is stdout or stderr. If ``task`` is empty, it is output from before the shell was
-    ready. ``has_values``: it is what a module returns for later steps, under the name of a
-    ``register``.
+    ready. ``is_for_steps``: it is what a module returns, and a ``register`` keeps it for later
+    steps.
     """
 
     time: float
@@ -165,7 +165,7 @@ class StepOutput(Struct, frozen=True):
     host: str
     stream: str
     data: bytes
-    has_values: bool = False
+    is_for_steps: bool = False
 
 
 class TransferProgress(Struct, frozen=True):

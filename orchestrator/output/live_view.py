@@ -302,7 +302,7 @@ class LiveSink:
     def _take_lines(self, event: RunEvent) -> None:
         match event:
             case StepOutput():
-                if event.task and self._output and (self._verbose > 0 or not event.has_values):
+                if event.task and self._output and (self._verbose > 0 or not event.is_for_steps):
                     self._take_output(event)
                 return
             case RunStarted():

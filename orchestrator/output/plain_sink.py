@@ -33,7 +33,7 @@ class PlainSink:
 
     def __call__(self, event: RunEvent) -> None:
         if isinstance(event, StepOutput):
-            is_shown = not event.has_values or self._verbose > 0
+            is_shown = not event.is_for_steps or self._verbose > 0
             if not event.task:  # output of the login shell before the session was ready
                 is_shown = self._verbose > 1
             if self._outputs and is_shown:

@@ -234,9 +234,9 @@ def _check_calls(
                 value, commands=param is not None and param.is_command
             )
             if param is not None:
-                written_value = str(value.data)
-                hint = ansible.VALUE_HINTS.get((call.task, param.name, written_value), "")
-                reader.typed_value(param, value, hint)
+                reader.typed_value(
+                    param, value, ansible.value_hint(call.task, param.name, value.data)
+                )
                 continue
             mark = next(k.mark for k in call.written if isinstance(k, MarkedKey) and k == key)
             hint = _param_hint(call.task, key, callee.params)

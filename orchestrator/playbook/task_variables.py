@@ -69,7 +69,7 @@ class VarsFileReader:
         head, expression, tail = written.groups()
         choices: dict[str, dict[str, MarkedValue]] = {}
         pattern = f"{glob.escape(head)}*{glob.escape(tail)}"
-        # Path.glob takes no pattern that begins with a slash, which is refused below
+        # Path.glob raises for an absolute path, which is refused below with its position
         for shown in sorted(glob.glob(pattern, root_dir=self._root)):  # noqa: PTH207
             if file := self._find_file(MarkedKey(shown, name.mark)):
                 for variable, value in self._values_of(file).items():
@@ -86,8 +86,9 @@ class VarsFileReader:
                 found[f"{variable}__weaker"] = weaker[variable]
                 pick += f" if ({expression}) in {variable}__files else {variable}__weaker"
             else:
-                lack = json.dumps(f"{head}…{tail} of this host does not have '{variable}'")
-                pick += f" | mandatory({lack})"
+                listed = ", ".join(f"{head}{word}{tail}" for word in values)
+                lack = json.dumps(f"{tail} does not have '{variable}', as {listed} does")
+                pick += f" | mandatory({json.dumps(head)} ~ ({expression}) ~ {lack})"
             found[variable] = MarkedValue(f"{{{{ {pick} }}}}", name.mark)
         return found
 

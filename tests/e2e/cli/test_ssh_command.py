@@ -234,7 +234,7 @@ def test_ctrl_c_before_the_shell_has_started_ends_it_at_once(
     stage: OrchProject, tmp_path: Path
 ) -> None:
     """A host that accepts the login, and never starts a shell."""
-    with serve_sshd(tmp_path / "mute", wrapper="#!/bin/sh\nexec sleep 600\n") as mute:
+    with serve_sshd(tmp_path / "mute", wrapper="#!/bin/sh\nexec cat >/dev/null\n") as mute:
         stage.add_sshd_stage(mute, {"far": "127.0.0.1"})
         settings = json.loads((stage.root / "inventories/real/stage.yml").read_text())
         settings["connect"]["timeout"] = "10m"

@@ -47,7 +47,7 @@ def test_what_is_written_in_place_of_a_param_exists(module: str) -> None:
     assert all(value not in params[param]["choices"] for param, value in values.items())
 
 
-def test_a_param_or_a_value_of_ansible_is_told_as_it_is_called_here(project: OrchProject) -> None:
+def test_a_param_or_a_value_of_ansible_has_a_hint_with_its_name_here(project: OrchProject) -> None:
     text = refused_errors(
         project,
         "steps:\n  - line: {path: /x, regexp: a, line: b}\n"

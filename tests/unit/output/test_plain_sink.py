@@ -179,6 +179,6 @@ def test_hosts_that_an_interrupt_left_connecting_are_one_line() -> None:
 
 
 def test_values_that_later_steps_use_are_shown_if_asked_for() -> None:
-    event = replace(step_printed("a", b"exists=true\n"), has_values=True)
+    event = replace(step_printed("a", b"exists=true\n"), is_for_steps=True)
     assert play_events(event)[1] == []
     assert play_events(event, verbose=1)[1] == ["a | exists=true"]

@@ -55,7 +55,8 @@ def test_a_host_without_a_file_has_none_of_its_variables(plans: PlanProject, fam
     step = only_step(plans, f"{TASK}  - run: echo {{{{ package }}}}\n")
     with pytest.raises(DefinitionError) as failed:
         resumed_command(step, facts={"family": family})
-    assert "vars/….yml of this host does not have 'package'" in str(failed.value)
+    assert f"vars/{family}.yml does not have 'package'" in str(failed.value)
+    assert "as vars/debian.yml, vars/redhat.yml does" in str(failed.value)
     step = only_step(plans, f"{TASK}  - run: echo {{{{ user }}}}\n")
     assert resumed_command(step, facts={"family": family}).text == "echo nobody"
 
