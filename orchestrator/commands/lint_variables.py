@@ -138,13 +138,16 @@ _DEFINE_HINT = "set it in the inventory, `register:` or `set` it, or declare it 
 
 
 def undefined_name_errors(
-    tasks: Iterable[Task], runtime_names: frozenset[str], stages: Sequence[Stage]
+    tasks: Iterable[Task],
+    runtime_names: frozenset[str],
+    stages: Sequence[Stage],
+    templates: TemplateCache,
 ) -> tuple[list[Diagnostic], list[tuple[str, SourcePosition]]]:
     """Return an error for each name that is never defined, and notes.
 
     A name is defined by a host of any stage, or if a task registers, sets or declares it. The notes
     are for names that only some of a task's hosts define. ``runtime_names``: the names that tasks
-    register, set or define in their own ``vars``.
+    register, set or define in their own ``vars``. ``templates`` compiles the tasks' variables.
     """
     tasks = list(tasks)
     merger = VariableMerger()
@@ -170,7 +173,7 @@ def undefined_name_errors(
     diagnostics: dict[Diagnostic, None] = {}
     notes: dict[tuple[str, SourcePosition], None] = {}
     for task in tasks:
-        for name, mark in _required_names(task):
+        for name, mark in _required_names(task, templates):
             if name in known_names or name in task.params:
                 continue
             if name in host_variables:
@@ -190,11 +193,13 @@ def undefined_name_errors(
     return list(diagnostics), list(notes)
 
 
-def unknown_fact_errors(tasks: Iterable[Task], facts: FactSources) -> list[Diagnostic]:
+def unknown_fact_errors(
+    tasks: Iterable[Task], facts: FactSources, templates: TemplateCache
+) -> list[Diagnostic]:
     """Return an error for each fact that a task names and that does not exist."""
     errors: list[Diagnostic] = []
     for task in tasks:
-        for template in _task_templates(task):
+        for template in _task_templates(task, templates):
             uses = [use for use in template.fields if use.name in facts.fields]
             try:
                 check_fields(uses, facts=facts.fields)
@@ -217,15 +222,14 @@ def _partly_undefined(
             yield f"'{name}' is undefined on {fold_hostnames(lacking)} of stage '{stage_name}'"
 
 
-def _required_names(task: Task) -> Iterator[tuple[str, SourcePosition]]:
+def _required_names(task: Task, templates: TemplateCache) -> Iterator[tuple[str, SourcePosition]]:
     """Yield the names that a task's templates require, with their positions."""
-    for template in _task_templates(task):
+    for template in _task_templates(task, templates):
         for name in sorted(template.names):
             yield name, template.position_of(name)
 
 
-def _task_templates(task: Task) -> Iterator[TemplateNames]:
-    templates = TemplateCache()
+def _task_templates(task: Task, templates: TemplateCache) -> Iterator[TemplateNames]:
     yield from (param.default for param in task.params.values() if param.default is not None)
     yield from _value_templates(task.vars, templates)
     for modifiers in task.all_options():
@@ -234,7 +238,7 @@ def _task_templates(task: Task) -> Iterator[TemplateNames]:
         yield from call.args.values()
     for step in task.all_steps():
         yield from _modifier_templates(step.options)
-        yield from _step_templates(step)
+        yield from _step_templates(step, templates)
 
 
 def _value_templates(values: Values, templates: TemplateCache) -> Iterator[TemplateNames]:
@@ -251,13 +255,13 @@ def _modifier_templates(modifiers: CommonOptions) -> Iterator[TemplateNames]:
     )
 
 
-def _step_templates(step: Step) -> Iterator[TemplateNames]:
+def _step_templates(step: Step, templates: TemplateCache) -> Iterator[TemplateNames]:
     until = step.retry.until if step.retry else ()
     conditions = (*(step.changed_when or ()), *(step.failed_when or ()), *until, step.ignore_errors)
     yield from (
         condition_expr for condition_expr in conditions if not isinstance(condition_expr, bool)
     )
-    yield from _value_templates(step.vars, TemplateCache())
+    yield from _value_templates(step.vars, templates)
     loop_template = step.loop.over if step.loop else None
     yield from (each for each in (step.name, step.delegate_to, loop_template) if each is not None)
     action = step.action

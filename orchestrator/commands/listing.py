@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator import playbook
 from orchestrator.commands import reference, troubleshooting
@@ -29,6 +30,7 @@ from orchestrator.playbook.model import (
     TaskCall,
     TaskParam,
 )
+from orchestrator.playbook.own_filters import load_own_filters
 from orchestrator.playbook.task_index import TaskIndex, index_tasks, shipped_modules
 from orchestrator.yamlio.local_files import display_path
 from orchestrator.yamlio.yaml_loader import load_yaml
@@ -109,7 +111,10 @@ def doc_lines(directory: str | None, name: str, width: int) -> Iterator[str]:
         also = ["", *lines] if lines and name not in modules else []
         return chain(_task_doc_lines(root or Path.cwd(), name), also)
     if name in topics:
-        return reference.topic_lines(topics[name](), width)
+        topic = topics[name]()
+        if name == "filters" and root is not None:
+            topic = _with_own_filters(topic, root)
+        return reference.topic_lines(topic, width)
     if name == "commit":
         return reference.topic_lines(topics["playbook"](), width)
     if lines:
@@ -129,6 +134,19 @@ def doc_lines(directory: str | None, name: str, width: int) -> Iterator[str]:
     hint += "; a task is shown in its project, and `orch init DIR` creates a new one"
     message = f"there is no topic or module '{name}', and no project here that has a task"
     raise UsageError(Diagnostic(message, None, hint))
+
+
+def _with_own_filters(topic: reference.ReferenceTopic, root: Path) -> reference.ReferenceTopic:
+    """Return the topic with the project's own filters in front. Raises DefinitionError."""
+    own = load_own_filters(root).by_name
+    if not own:
+        return topic
+    texts = {
+        name: f"{one.desc} ({one.mark.path})" if one.desc else one.mark.path
+        for name, one in own.items()
+    }
+    table = reference.help_table("Filters of the project", ("filter", "meaning"), texts)
+    return replace(topic, tables=(table, *topic.tables))
 
 
 def _task_doc_lines(root: Path, name: str) -> Iterator[str]:

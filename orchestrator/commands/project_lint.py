@@ -58,7 +58,8 @@ from orchestrator.playbook.model import (
     TaskCall,
 )
 from orchestrator.playbook.own_facts import load_own_facts
-from orchestrator.templating import Expression, TemplateCache, ValueTemplate
+from orchestrator.playbook.own_filters import load_own_filters
+from orchestrator.templating import NO_FILTERS, Expression, TemplateCache, ValueTemplate
 from orchestrator.yamlio.local_files import display_path
 
 T = TypeVar("T")
@@ -94,17 +95,20 @@ def lint_project(
     if None not in stages_by_name.values() and not stage_list.refused:
         roles = {role for stage in stages_by_name.values() if stage for role in stage.roles}
         errors.add(_unknown_role_errors(all_tasks, roles))
-    errors.add(static_errors(all_tasks, root))
+    filters = errors.collect_errors(partial(load_own_filters, root)) or NO_FILTERS
+    templates = TemplateCache(filters)
+    scope = HostScope({}, {}, {}, templates, project_files=ProjectFiles(str(root), filters))
+    errors.add(static_errors(all_tasks, scope))
     library = display_path(MODULES_FOLDER) + "/"
     project_tasks = [task for task in all_tasks if not task.mark.path.startswith(library)]
     loaded_stages = [stage for stage in stages_by_name.values() if stage is not None]
     if loaded:
         errors.add(
-            call_errors(project_tasks, loaded.by_name, root, _modules_with_defaults(loaded_stages))
+            call_errors(project_tasks, loaded.by_name, scope, _modules_with_defaults(loaded_stages))
         )
     own_facts = errors.collect_errors(partial(load_own_facts, root))
     if own_facts is not None:
-        errors.add(unknown_fact_errors(project_tasks, FactSources(own_facts)))
+        errors.add(unknown_fact_errors(project_tasks, FactSources(own_facts), templates))
     notes: list[LintNote] = []
     runtime_names = lint_variables.runtime_names(all_tasks)
     for stage in [stages_by_name[name] for name in stage_names or stage_list.names]:
@@ -119,7 +123,9 @@ def lint_project(
                 errors.collect_errors(partial(_check_app_claims, stage, root))
     # in a stage that cannot be read, any name may be defined
     if loaded and len(loaded_stages) == len(stage_list.names):
-        undefined, more_notes = undefined_name_errors(project_tasks, runtime_names, loaded_stages)
+        undefined, more_notes = undefined_name_errors(
+            project_tasks, runtime_names, loaded_stages, templates
+        )
         errors.add(undefined)
         errors.add(unused_app_variables(root, all_tasks, loaded_stages))
         notes += more_notes
@@ -200,14 +206,17 @@ def _unknown_role_errors(tasks_read: Iterable[Task], roles: set[str]) -> Iterato
 
 
 def call_errors(
-    tasks: Iterable[Task], tasks_by_name: Mapping[str, Task], root: Path, defaults: frozenset[str]
+    tasks: Iterable[Task],
+    tasks_by_name: Mapping[str, Task],
+    scope: HostScope,
+    defaults: frozenset[str],
 ) -> list[Diagnostic]:
     """Return errors in steps that call a task or module.
 
-    These are missing required params, and project files that do not exist. ``defaults``: the
-    modules with defaults in a stage or role, which may set any param.
+    These are missing required params, and project files that do not exist. ``scope``: that of a
+    host without variables. ``defaults``: the modules with defaults in a stage or role, which may
+    set any param.
     """
-    scope = HostScope({}, {}, {}, TemplateCache(), project_files=ProjectFiles(str(root)))
     found: dict[Diagnostic, None] = {}
     for task in tasks:
         for call in task.step_calls():
@@ -265,10 +274,12 @@ def _missing_payload_file(payload: ModulePayload, task_scope: TaskScope) -> Iter
 StaticCheck = Callable[[], object]
 
 
-def static_errors(tasks: Iterable[Task], root: Path) -> list[Diagnostic]:
-    """Return the errors that would occur on every host, each once."""
+def static_errors(tasks: Iterable[Task], scope: HostScope) -> list[Diagnostic]:
+    """Return the errors that would occur on every host, each once.
+
+    ``scope`` is that of a host without variables.
+    """
     found: dict[Diagnostic, None] = {}
-    scope = HostScope({}, {}, {}, TemplateCache(), project_files=ProjectFiles(str(root)))
     for task in tasks:
         for check in _task_checks(task, TaskScope(task, scope)):
             try:

@@ -427,7 +427,8 @@ def _filters() -> ReferenceTopic:
         "Filters",
         "`value | filter` in a template changes a value. What a filter makes of a secret is a "
         "secret. A regular expression cannot come from a host. Values are shown in JSON; what is "
-        "marked as Ansible's has its name and its meaning.",
+        "marked as Ansible's has its name and its meaning. A function in `tasks/filters/NAME.py` "
+        "is a filter of the project.",
         (help_table("Filters: `value | filter`", ("filter", "meaning"), rows),),
         "- run: useradd -G {{ groups | union(['adm']) | join(',') }} {{ name }}\n"
         "  when: facts.release is version('12', '>=')\n",
@@ -656,6 +657,9 @@ FILES_HELP: Mapping[str, str] = {
     "tasks/facts/NAME.sh": "A script whose lines of `KEY=VALUE`, or mapping in JSON, is the fact "
     "`facts.NAME`: `orch doc facts`",
     "tasks/facts/NAME.yml": "The same, with the types of its fields",
+    "tasks/filters/NAME.py": "Filters of the project: each function of the file whose name does "
+    "not begin with `_`, or what `FilterModule` of a filter plugin of Ansible returns; "
+    "`orch doc filters` lists them",
     ".orch/": "State of this machine: recorded runs, commands of the console, their index, the "
     "sandbox. Not for version control",
     "~/.ssh/config, /etc/ssh/ssh_config": "Settings of ssh, which orch reads as ssh does",

@@ -19,6 +19,7 @@ from orchestrator.errors import (
 from orchestrator.model.command import UploadPayload
 from orchestrator.model.secret import VAULT_VALUE, Secret, SecretResolver
 from orchestrator.planner import file_tree
+from orchestrator.templating.filter_calls import NO_FILTERS, OwnFilters
 from orchestrator.yamlio.local_files import display_path, expand_home, path_exists, read_file
 from orchestrator.yamlio.vault_format import is_vault_text
 
@@ -40,11 +41,12 @@ class ProjectFiles:
     Errors are raised as DefinitionError, at the position that names the file.
     """
 
-    def __init__(self, root: str = "") -> None:
-        """Create an empty cache for a project."""
+    def __init__(self, root: str = "", filters: OwnFilters = NO_FILTERS) -> None:
+        """Create an empty cache for a project with these filters of its own."""
         self.folder = root
         self._root = Path(root)
-        self._cache = templating.CompileCache(templating.cache_folder())
+        self._filters = filters
+        self._cache = templating.CompileCache(templating.cache_folder(), filters)
         self._templates: dict[Path, TextTemplate] = {}
         self._texts: dict[Path, str] = {}
         self._contents: dict[Path, bytes | UploadPayload] = {}
@@ -140,7 +142,8 @@ class ProjectFiles:
         path = self._inside(name, mark)
         if path is None or is_secret:
             place = SourcePosition(display_path(path) if path else name, 1, 1)
-            return templating.compile_text(text, place), is_secret
+            own = templating.CompileCache(None, self._filters)
+            return templating.compile_text(text, place, own), is_secret
         return self.template(path, mark), False
 
     def _inside(self, name: str, mark: SourcePosition) -> Path | None:

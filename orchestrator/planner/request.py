@@ -30,7 +30,8 @@ from orchestrator.planner.template_objects import (
 )
 from orchestrator.playbook.model import CommonOptions, Task, TaskRequest
 from orchestrator.playbook.own_facts import load_own_facts
-from orchestrator.templating import ResultPending, TemplateCache
+from orchestrator.playbook.own_filters import load_own_filters
+from orchestrator.templating import NO_FILTERS, ResultPending, TemplateCache
 
 ALWAYS_TAG, NEVER_TAG = "always", "never"
 
@@ -98,9 +99,11 @@ class ScopeFactory:
         self._variable_merger = VariableMerger(
             open_layer=partial(open_encrypted_layer, secrets=request.secrets)
         )
-        self.templates = TemplateCache()
-        self._files = ProjectFiles(request.root)
-        self._facts = FactSources(load_own_facts(Path(request.root)) if request.root else {})
+        root = Path(request.root)
+        filters = load_own_filters(root) if request.root else NO_FILTERS
+        self.templates = TemplateCache(filters)
+        self._files = ProjectFiles(request.root, filters)
+        self._facts = FactSources(load_own_facts(root) if request.root else {})
         self._shared_objects: dict[str, object] = {
             "stage": NamedView(request.stage.name, request.stage.desc),
             "run": replace(request.run, check=request.check_mode),

@@ -24,6 +24,9 @@ FOLDER_VARS = "vars"
 FACTS_FOLDER = "facts"
 """The folder below ``tasks/`` whose files are facts and not tasks."""
 
+FILTERS_FOLDER = "filters"
+"""The folder below ``tasks/`` whose Python files define filters."""
+
 _NAME_PART = lazy_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 

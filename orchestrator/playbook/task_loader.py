@@ -25,6 +25,7 @@ from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedKey
 from orchestrator.playbook.keywords import RESERVED_NAMES
 from orchestrator.playbook.model import Task, TaskCall, TaskRequest
+from orchestrator.playbook.own_filters import load_own_filters
 from orchestrator.playbook.task_index import TaskIndex, index_tasks
 from orchestrator.playbook.task_parser import TaskParser
 from orchestrator.playbook.task_variables import VarsFileReader
@@ -118,7 +119,7 @@ def load_tasks(root: Path, names: Iterable[str] | None) -> LoadedTasks:
     problems.diagnostics.extend(
         problem for _, problem in found.refused if names is None or _is_hook(problem)
     )
-    cache = templating.CompileCache(templating.cache_folder())
+    cache = templating.CompileCache(templating.cache_folder(), load_own_filters(root))
     reader, by_name = TaskParser(problems, cache), dict[str, Task]()
     vars_reader = VarsFileReader(root, found.folder_vars, problems)
     broken: set[str] = set()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.templating.command_template import CommandTemplate, compile_command
     from orchestrator.templating.compile_cache import CompileCache, cache_folder
     from orchestrator.templating.expressions import Expression, compile_expression
+    from orchestrator.templating.filter_calls import NO_FILTERS, OwnFilters
     from orchestrator.templating.partial_check import check_known, names_in_any_case
     from orchestrator.templating.remote_conditions import compile_condition
     from orchestrator.templating.shell.shell_template import (
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "NO_FILTERS",
     "CommandTemplate",
     "CompileCache",
     "Expression",
     "ExpressionUse",
+    "OwnFilters",
     "ResultPending",
     "Scope",
     "ShellTemplate",
@@ -55,6 +58,8 @@ _MODULE_OF_NAME = {
     "CommandTemplate": "command_template",
     "CompileCache": "compile_cache",
     "Expression": "expressions",
+    "NO_FILTERS": "filter_calls",
+    "OwnFilters": "filter_calls",
     "ExpressionUse": "shell.shell_template",
     "ShellTemplate": "shell.shell_template",
     "TemplateCache": "cache",

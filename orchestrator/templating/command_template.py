@@ -11,6 +11,7 @@ from msgspec import Struct
 from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
 from orchestrator.model.marked_value import CommandText, MarkedValue
 from orchestrator.model.secret import Secret
+from orchestrator.templating.compile_cache import filters_of
 from orchestrator.templating.environment import template_environment
 from orchestrator.templating.rendering import FieldAccess
 from orchestrator.templating.scope import Scope
@@ -118,7 +119,7 @@ def compile_command(value: MarkedValue, cache: CompileCache | None = None) -> Co
     """Compile a command. Raises ``DefinitionError`` if it is invalid."""
     data, mark = value.data, value.mark
     if isinstance(data, str) and not value.literal:
-        whole = "{{" in data and _is_single_expression(data, mark)
+        whole = "{{" in data and _is_single_expression(data, mark, cache)
         return CommandTemplate(
             mark, compile_value(value, cache) if whole else compile_shell(data, mark, cache)
         )
@@ -162,9 +163,8 @@ def _literal_template(value: MarkedValue) -> ValueTemplate:
     )
 
 
-def _is_single_expression(text: str, mark: SourcePosition) -> bool:
+def _is_single_expression(text: str, mark: SourcePosition, cache: CompileCache | None) -> bool:
     """Return True if the text is one expression without ``raw`` or ``words``."""
-    only = single_expression(
-        parse_template(TemplateSource(text, mark), template_environment(comments=False))
-    )
+    env = template_environment(filters_of(cache), comments=False)
+    only = single_expression(parse_template(TemplateSource(text, mark), env))
     return only is not None and not (isinstance(only, nodes.Filter) and only.name in _FILTERS)

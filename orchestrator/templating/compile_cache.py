@@ -25,6 +25,7 @@ from typing import Any
 
 import orchestrator
 from orchestrator.errors import SourcePosition
+from orchestrator.templating.filter_calls import NO_FILTERS, OwnFilters
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -40,11 +41,12 @@ _Key = tuple[str, str]
 class CompileCache:
     """The compiled templates that earlier runs kept; ``save`` adds those of this run.
 
-    ``folder`` is the user's folder for caches, or None to keep nothing.
+    ``folder`` is the user's folder for caches, or None to keep nothing. ``filters`` are the
+    project's own, which its templates may use.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, filters: OwnFilters = NO_FILTERS) -> None:
+        self._folder, self.filters = folder, filters
         self._kept: dict[str, dict[_Key, Any]] = {}
         self._used: dict[str, dict[_Key, Any]] = {}
 
@@ -132,6 +134,11 @@ class CompileCache:
             yield handle
         finally:
             os.close(handle)
+
+
+def filters_of(cache: CompileCache | None) -> OwnFilters:
+    """Return the project's filters that templates of this cache may use."""
+    return cache.filters if cache else NO_FILTERS
 
 
 def cache_folder() -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import Environment, nodes, pass_context, pass_environment, pass_eval_context
@@ -21,6 +21,7 @@ from orchestrator.model.marked_value import NamedObject
 from orchestrator.model.registered_result import RegisteredResult, UnknownResult
 from orchestrator.model.text_encoding import repr_text
 from orchestrator.templating import limits
+from orchestrator.templating.filter_calls import NO_FILTERS, OwnFilter, OwnFilters
 from orchestrator.templating.filters import ANSIBLE_FILTERS, ANSIBLE_TESTS, HOST_TEXT_HINTS, formats
 from orchestrator.templating.lookups import LOOKUPS
 from orchestrator.templating.scope import TEMPLATE_OBJECTS, host_text_reads_of
@@ -166,6 +167,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
     concat = staticmethod(limits.concat_parts)
     code_generator_class = _BoundedCodeGenerator
+    own_filters: frozenset[str] = frozenset()
+    """The names of the project's own filters."""
 
     def call_binop(self, context: Any, operation: str, left: Any, right: Any) -> Any:
         """Calculate, or format a text, within bounds."""
@@ -246,13 +249,19 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
 
-@cache
-def template_environment(*, comments: bool, trim: bool = False) -> TemplateEnvironment:
+def template_environment(
+    own: OwnFilters = NO_FILTERS, *, comments: bool, trim: bool = False
+) -> TemplateEnvironment:
     """Return the environment; there is one for each way of parsing the text around expressions.
 
     ``comments``: ``{# … #}`` is a comment. ``trim``: a newline right after a block tag is removed,
-    as in Ansible's templates.
+    as in Ansible's templates. ``own`` are the filters of the project.
     """
+    return _cached_environment(own, comments, trim)
+
+
+@lru_cache(16)
+def _cached_environment(own: OwnFilters, comments: bool, trim: bool) -> TemplateEnvironment:
     marks = {} if comments else {"comment_start_string": "\0#", "comment_end_string": "#\0"}
     env = TemplateEnvironment(
         undefined=MissingValue, keep_trailing_newline=True, trim_blocks=trim, **marks
@@ -273,7 +282,9 @@ def template_environment(*, comments: bool, trim: bool = False) -> TemplateEnvir
     env.filters |= {"format": _format, "replace": _replace, "sum": _sum(env.filters["sum"])}
     for name in _SIZED_FILTERS:
         env.filters[name] = _bound_arguments(env.filters[name])
+    env.filters |= {name: _own_filter(one) for name, one in own.by_name.items()}
     env.filters = {name: _track_taint(of) for name, of in env.filters.items()}
+    env.own_filters = frozenset(own.by_name)
     env.filters |= {
         "raw": _identity_filter,
         "words": _identity_filter,
@@ -331,6 +342,20 @@ def _track_taint(function: Callable[..., Any]) -> Callable[..., Any]:
         return context.propagate_taint((*args, *named.values()), output)
 
     return followed
+
+
+def _own_filter(own: OwnFilter) -> Callable[..., Any]:
+    @pass_context
+    def called(context: Any, *args: Any, **named: Any) -> Any:
+        def is_secret() -> bool:
+            found: bool = context.shows_secret((*args, *named.values()))
+            return found
+
+        output = own.call(args, named, is_secret)
+        limits.check_all(output)
+        return output
+
+    return called
 
 
 def _bound_arguments(function: Callable[..., Any]) -> Callable[..., Any]:

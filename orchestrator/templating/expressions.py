@@ -9,7 +9,8 @@ from jinja2 import nodes
 from msgspec import Struct, field
 
 from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
-from orchestrator.templating.environment import TemplateEnvironment, template_environment
+from orchestrator.templating.compile_cache import filters_of
+from orchestrator.templating.environment import template_environment
 from orchestrator.templating.rendering import CompiledTemplate, FieldAccess, restore_program
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.taint import secrets_of
@@ -39,7 +40,7 @@ class Expression(Struct, frozen=True, eq=False):
     def node(self) -> nodes.Expr:
         """Return the tree, for further analysis."""
         if not self._tree:
-            parsed = parse_expression(self._program.source, _environment())
+            parsed = parse_expression(self._program.source, self._program.env)
             self._tree.append(_expression_of(parsed))
         return self._tree[0]
 
@@ -76,7 +77,7 @@ class Expression(Struct, frozen=True, eq=False):
         """Return the value of a sub-expression."""
         program = self._parts.get(id(node))
         if program is None:
-            program = self._parts[id(node)] = _compile_node(self._program.source, deepcopy(node))
+            program = self._parts[id(node)] = _compile_node(self._program, deepcopy(node))
         return _evaluate_decision(program, scope)
 
     def is_truthy(self, value: Any, node: nodes.Expr, scope: Scope) -> bool:
@@ -107,11 +108,13 @@ def compile_expression(
     source = TemplateSource(text, mark)
     if not text.strip():
         raise DefinitionError(Diagnostic("an empty expression", mark))
-    env = _environment()
+    env = template_environment(filters_of(cache), comments=False)
     kept = cache.find("expression", text, mark) if cache else None
     if kept is not None:
         is_path, plain = kept
-        return _expression(restore_program(plain, source, env), is_path)
+        restored = restore_program(plain, source, env)
+        if restored is not None:
+            return _expression(restored, is_path)
     parsed = parse_expression(source, env)
     for found in parsed.tree.find_all(nodes.Filter):
         if found.name in ("raw", "words"):
@@ -164,11 +167,7 @@ def _evaluate_decision(program: CompiledTemplate, scope: Scope) -> Any:
         secrets.affects_plan |= secrets.stand_in_reads != before
 
 
-def _compile_node(source: TemplateSource, node: nodes.Expr) -> CompiledTemplate:
+def _compile_node(whole: CompiledTemplate, node: nodes.Expr) -> CompiledTemplate:
     tree = nodes.Template([nodes.Output([node], lineno=node.lineno)], lineno=1)
-    tree.set_environment(_environment())
-    return compile_native(ParsedTemplate(source, tree, ()), _environment(), node)
-
-
-def _environment() -> TemplateEnvironment:
-    return template_environment(comments=False)
+    tree.set_environment(whole.env)
+    return compile_native(ParsedTemplate(whole.source, tree, ()), whole.env, node)

@@ -81,7 +81,7 @@ def _always_asked(node: nodes.Node) -> set[str]:
 def _known_part_of_shell(
     template: ShellTemplate, unknown: frozenset[str]
 ) -> tuple[CompiledTemplate, list[Placeholder]] | None:
-    parsed, names, walk = rewriter_of(template.source, template.mark)
+    parsed, names, walk = rewriter_of(template.source, template.mark, template.env)
     walk.rewrite()
     if not _keep_known_expressions(parsed, names, unknown):
         return None

@@ -41,7 +41,7 @@ from orchestrator.templating.scope import (
     host_text_reads_of,
     reset_host_text_reads,
 )
-from orchestrator.templating.taint import propagate_taint, secrets_of
+from orchestrator.templating.taint import propagate_taint, secrets_of, shows_secret
 from orchestrator.templating.template_parser import ParsedTemplate, TemplateSource, too_deep_error
 from orchestrator.templating.value_text import UnusableValueError
 
@@ -101,9 +101,17 @@ class RenderContext(Context):
 
     def propagate_taint(self, inputs: Iterable[object], output: Any) -> Any:
         """Return ``output``; if the inputs contain secrets, the output is masked as well."""
+        masks = self._masker()
+        return propagate_taint(masks, inputs, output) if masks else output
+
+    def shows_secret(self, values: Iterable[object]) -> bool:
+        """Return True if a text in the values contains a secret."""
+        return shows_secret(self._masker(), values)
+
+    def _masker(self) -> SecretMasker:
         if self._masks is None:
             self._masks = secrets_of(self.scope).masker
-        return propagate_taint(self._masks, inputs, output) if self._masks else output
+        return self._masks
 
 
 class FieldAccess(Struct, frozen=True, eq=False):
@@ -129,10 +137,11 @@ class CompiledTemplate(Struct, frozen=True, eq=False):
     names: FreeNames
     name_positions: tuple[tuple[str, int, str], ...]
     code: CodeType
+    own_filters: tuple[str, ...] = ()
 
     def to_plain(self) -> tuple[Any, ...]:
         """Return what ``restore_program`` needs, as plain data and code."""
-        return self.code, astuple(self.names), self.name_positions
+        return self.code, astuple(self.names), self.name_positions, self.own_filters
 
     @property
     def fields(self) -> tuple[FieldAccess, ...]:
@@ -217,6 +226,7 @@ def compile_tree(
     tree = parsed.tree
     names = names or find_free_names(tree)
     spots = tuple(_find_name_positions(tree))
+    own = tuple(sorted(_used_filters(tree) & env.own_filters)) if env.own_filters else ()
     LazyLookupTransformer(
         names, otherwise, counter_names(tree, names.required | names.optional)
     ).visit(tree)
@@ -227,16 +237,27 @@ def compile_tree(
         raise parsed.source.error_at(f"{error.message}", error.lineno - 1) from None
     except (SyntaxError, RecursionError, MemoryError):  # loops in 20 loops, ifs in 100 ifs, …
         raise too_deep_error(parsed.source, 0) from None
-    return CompiledTemplate(parsed.source, env, template, names, spots, code=code)
+    return CompiledTemplate(parsed.source, env, template, names, spots, code=code, own_filters=own)
 
 
 def restore_program(
     plain: tuple[Any, ...], source: TemplateSource, env: TemplateEnvironment
-) -> CompiledTemplate:
-    """Return the program of which ``to_plain`` returned this; the text is the same."""
-    code, names, spots = plain
+) -> CompiledTemplate | None:
+    """Return the program of which ``to_plain`` returned this; the text is the same.
+
+    Return None if the project no longer has a filter that it uses.
+    """
+    code, names, spots, own = plain
+    if not env.own_filters.issuperset(own):
+        return None
     template = Template.from_code(env, code, {})
-    return CompiledTemplate(source, env, template, FreeNames(*names), spots, code=code)
+    return CompiledTemplate(
+        source, env, template, FreeNames(*names), spots, code=code, own_filters=own
+    )
+
+
+def _used_filters(tree: nodes.Template) -> set[str]:
+    return {node.name for node in tree.find_all(nodes.Filter)}
 
 
 def _find_name_positions(tree: nodes.Template) -> Iterator[tuple[str, int, str]]:

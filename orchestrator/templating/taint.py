@@ -39,6 +39,11 @@ def propagate_taint(masks: SecretMasker, inputs: Iterable[object], output: objec
     return output
 
 
+def shows_secret(masks: SecretMasker, values: Iterable[object]) -> bool:
+    """Return True if a text in plain values contains a secret, or what was made of one."""
+    return any(masks.secrets_shown_in(leaf) for leaf in _iter_texts(values))
+
+
 def _iter_texts(values: Iterable[object]) -> Iterator[str]:
     """Yield every text in plain values.
 

@@ -212,4 +212,6 @@ def _check_filters(parsed: ParsedTemplate, env: TemplateEnvironment) -> None:
             hint = f"write `{short}`"
         if node.name in ("shellquote", "sh"):
             hint = "remove it: values in a command are quoted for their context"
+        if not hint and kind == "filter":
+            hint = "one of your own is a function in tasks/filters/NAME.py"
         raise parsed.source.error_at(f"there is no {kind} '{node.name}'", node.lineno - 1, hint)

@@ -13,6 +13,7 @@ from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedValue
 from orchestrator.model.secret import Secret
+from orchestrator.templating.compile_cache import filters_of
 from orchestrator.templating.environment import (
     FUNCTIONS,
     INSERT_TEXT_FILTER,
@@ -98,7 +99,7 @@ class TextTemplate(Struct, frozen=True, eq=False):
 
     def parsed(self) -> ParsedTemplate:
         """Parse the template again and return its tree."""
-        env = template_environment(comments=True, trim=True)
+        env = self._program.env if self._program else template_environment(comments=True, trim=True)
         return _parse_text(self.source, self.mark, env, self._read_file)
 
 
@@ -121,7 +122,9 @@ class ValueTemplate(Struct, frozen=True, eq=False):
 
     def parsed(self) -> ParsedTemplate:
         """Parse the template of a string again and return its tree."""
-        return _parse_text(self.source, self.mark, template_environment(comments=False))
+        envs = (each.env for each in self.programs if isinstance(each, CompiledTemplate))
+        env = next(envs, None) or template_environment(comments=False)
+        return _parse_text(self.source, self.mark, env)
 
     @property
     def fields(self) -> tuple[FieldAccess, ...]:
@@ -162,11 +165,10 @@ def compile_text(
     """
     if not any(sign in text for sign in ("{{", "{%", "{#")):
         return TextTemplate(text, mark, frozenset(), frozenset())
-    env = template_environment(comments=True, trim=True)
+    env = template_environment(filters_of(cache), comments=True, trim=True)
     kept = cache.find("text", text, mark) if cache else None
-    if kept is not None:
-        program = restore_program(kept, TemplateSource(text, mark), env)
-    else:
+    program = restore_program(kept, TemplateSource(text, mark), env) if kept else None
+    if program is None:
         parsed = _parse_text(text, mark, env, read_file)
         program = _compile_insertions(parsed, env, otherwise="")
         if cache and not isinstance(parsed.source, LinkedSource):
@@ -247,12 +249,10 @@ def _string_template(text: str, value: MarkedValue, cache: CompileCache | None) 
 def _compile_native_text(
     text: str, mark: SourcePosition, cache: CompileCache | None = None
 ) -> ValueTemplate:
-    env = template_environment(comments=False)
-    kept = cache.find("value", text, mark) if cache else None
-    if kept is not None:
-        is_native, plain = kept
-        program = restore_program(plain, TemplateSource(text, mark), env)
-    else:
+    env = template_environment(filters_of(cache), comments=False)
+    is_native, plain = (cache.find("value", text, mark) if cache else None) or (False, None)
+    program = restore_program(plain, TemplateSource(text, mark), env) if plain else None
+    if program is None:
         parsed = _parse_text(text, mark, env)
         native = single_expression(parsed)
         is_native = native is not None

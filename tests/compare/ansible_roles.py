@@ -7,6 +7,9 @@ filter, test, lookup and fact in its expressions have a counterpart. A `run` cou
 had `command` or `shell`. What orch has is read from orch's own tables; ``ansible_names.yml`` has
 the names that differ. Nothing is fetched: each folder is a repository, or a folder of some.
 
+A filter of the repository itself counts if its file works in ``tasks/filters/`` as it is: orch finds
+the filter in it, and it imports only Python's own modules.
+
 A second total leaves out the tasks that do not count because of a plugin of their own repository:
 program code, which no other tool has.
 """
@@ -14,7 +17,9 @@ program code, which no other tool has.
 from __future__ import annotations
 
 import argparse
+import ast
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -25,10 +30,12 @@ import jinja2
 import yaml
 from jinja2 import nodes
 
+from orchestrator.errors import DiagnosticCollector
 from orchestrator.model import ansible
 from orchestrator.modules import MODULES_FOLDER
 from orchestrator.planner.template_objects import OBJECT_FIELDS
 from orchestrator.playbook import keywords
+from orchestrator.playbook.own_filters import read_filters
 from orchestrator.templating.environment import FUNCTIONS, template_environment
 
 NAMES = Path(__file__).with_name("ansible_names.yml")
@@ -55,23 +62,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--reasons", type=int, default=30, help="how many reasons to show")
     parser.add_argument("folders", nargs="+", type=Path)
     options = parser.parse_args(arguments)
-    checker = TaskChecker()
     totals: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     only: Counter[str] = Counter()
     for folder in options.folders:
         counts: Counter[str] = Counter()
-        own = own_plugins(folder)
+        own, filters = own_plugins(folder), own_filters(folder)
+        checker, without = TaskChecker(filters), TaskChecker()
         for task in repository_tasks(folder):
             found = set(checker.reasons(task))
             counts["tasks"] += 1
             counts["counted"] += not found
             counts["own"] += bool(found & own)
+            counts["filters"] += not found and any(without.reasons(task))
             reasons.update(found)
             only.update(found if len(found) == 1 else ())
         totals.update(counts)
         print(f"{folder.name}: {_share(counts)}", flush=True)
     print(f"total: {_share(totals)}")
+    print(f"{totals['filters']} of them with filters of their own repository")
     totals["tasks"] -= totals["own"]
     print(f"without plugins of their own: {_share(totals)}")
     for reason, number in reasons.most_common(options.reasons):
@@ -95,6 +104,38 @@ def own_plugins(folder: Path) -> frozenset[str]:
             text = path.read_text("utf-8", "replace")
             found |= {f"{kind} {name}" for name in _PLUGIN_NAME.findall(text)}
     return frozenset(found)
+
+
+def own_filters(folder: Path) -> frozenset[str]:
+    """Return the filters that a repository has itself, and that orch has if it has their files."""
+    found = set()
+    for path in folder.rglob("*.py"):
+        if _PLUGIN_FOLDERS.get(path.parent.name) != "filter":
+            continue
+        text, problems = path.read_text("utf-8", "replace"), DiagnosticCollector()
+        filters = read_filters(str(path), path.name, text, problems)
+        if _imported_modules(text) <= sys.stdlib_module_names:
+            found |= {each.name for each in filters}
+    return frozenset(found)
+
+
+def _imported_modules(text: str) -> set[str]:
+    """Return the top packages that a file of Python imports, those inside functions as well."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return set()
+    main = [n for n in tree.body if isinstance(n, ast.If) and "__main__" in ast.unparse(n.test)]
+    skipped = {id(node) for part in main for node in ast.walk(part)}
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    return found
 
 
 class _Loader(yaml.SafeLoader):
@@ -203,11 +244,20 @@ class OrchTables:
         return True
 
 
-class TaskChecker:
-    """Says why a task has no counterpart in orch."""
+@cache
+def _orch_tables() -> OrchTables:
+    return OrchTables()
 
-    def __init__(self) -> None:
-        self.orch = OrchTables()
+
+class TaskChecker:
+    """Says why a task has no counterpart in orch.
+
+    ``own_filters`` are those of the task's repository that orch would have as well.
+    """
+
+    def __init__(self, own_filters: frozenset[str] = frozenset()) -> None:
+        self.orch = _orch_tables()
+        self.filters = self.orch.filters | own_filters
         self.names: dict[str, Any] = yaml.safe_load(NAMES.read_text("utf-8"))
         self.facts = {
             name.removeprefix("ansible_"): found[1]
@@ -398,7 +448,7 @@ class TaskChecker:
             return
         for node in tree.find_all(nodes.Filter):
             short = node.name.rpartition(".")[2]
-            if short not in self.orch.filters:
+            if short not in self.filters:
                 yield f"filter {short}"
         for test in tree.find_all(nodes.Test):
             short = test.name.rpartition(".")[2]

@@ -103,3 +103,31 @@ def test_the_names_are_those_of_orch() -> None:
                 target = mapped.get("param") if isinstance(mapped, dict) else mapped
                 missing = {"daemon_reload", "masked", "scope", None}
                 assert target in params or target in missing, (name, target)
+
+
+PLUGIN = """\
+{imports}
+def mine(value): return value
+class FilterModule(object):
+    def filters(self): return {{'mine': mine}}
+if __name__ == '__main__':
+    import yaml
+"""
+
+
+@pytest.mark.parametrize(
+    ("imports", "counted"),
+    [("import re", 1), ("from ansible.errors import x", 0), ("import six", 0)],
+)
+def test_a_filter_of_the_repository_counts_if_orch_can_have_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], imports: str, counted: int
+) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "main.yml").write_text("- {debug: {msg: '{{ x | mine }}'}}\n")
+    (tmp_path / "filter_plugins").mkdir()
+    (tmp_path / "filter_plugins" / "x.py").write_text(PLUGIN.format(imports=imports))
+    assert main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert f"total: {counted} of 1 tasks" in out
+    assert f"{counted} of them with filters of their own repository" in out
+    assert f"without plugins of their own: {counted} of {counted} tasks" in out

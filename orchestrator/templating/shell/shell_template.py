@@ -8,7 +8,12 @@ from msgspec import Struct
 
 from orchestrator.errors import SourcePosition
 from orchestrator.model.marked_value import CommandText
-from orchestrator.templating.environment import MissingValue, template_environment
+from orchestrator.templating.compile_cache import filters_of
+from orchestrator.templating.environment import (
+    MissingValue,
+    TemplateEnvironment,
+    template_environment,
+)
 from orchestrator.templating.free_names import FreeNames, find_free_names
 from orchestrator.templating.rendering import (
     CompiledTemplate,
@@ -25,7 +30,6 @@ from orchestrator.templating.shell.placeholders import Placeholder, restore_plac
 from orchestrator.templating.template_parser import (
     ParsedTemplate,
     TemplateSource,
-    environment_of,
     parse_template,
 )
 from orchestrator.templating.value_text import UnusableValueError
@@ -88,6 +92,11 @@ class ShellTemplate(Struct, frozen=True, eq=False):
         return self._program.names.value_names
 
     @property
+    def env(self) -> TemplateEnvironment:
+        """Return the environment that it was compiled in."""
+        return self._program.env
+
+    @property
     def programs(self) -> tuple[CompiledTemplate, ...]:
         """Return the compiled templates that it consists of."""
         return (self._program,)
@@ -108,9 +117,7 @@ class ShellTemplate(Struct, frozen=True, eq=False):
 
     def parsed(self) -> ParsedTemplate:
         """Parse the template again and return its tree."""
-        return parse_template(
-            TemplateSource(self.source, self.mark), template_environment(comments=False), _HINT
-        )
+        return parse_template(TemplateSource(self.source, self.mark), self.env, _HINT)
 
     def render(self, scope: Scope) -> str:
         """Return the command, with every value quoted for its context.
@@ -176,15 +183,16 @@ def compile_shell(
     text: str, mark: SourcePosition, cache: CompileCache | None = None
 ) -> ShellTemplate:
     """Compile command text. Raises ``DefinitionError`` if it cannot be made safe."""
+    env = template_environment(filters_of(cache), comments=False)
     kept = cache.find("shell", text, mark) if cache else None
     if kept is not None:
         plain, placeholders = kept
-        env = template_environment(comments=False)
-        program = restore_program(plain, TemplateSource(text, mark), env)
-        return _shell_template(program, list(map(restore_placeholder, placeholders)))
-    parsed, names, walk = rewriter_of(text, mark)
+        restored = restore_program(plain, TemplateSource(text, mark), env)
+        if restored is not None:
+            return _shell_template(restored, list(map(restore_placeholder, placeholders)))
+    parsed, names, walk = rewriter_of(text, mark, env)
     walk.rewrite()
-    program = compile_tree(parsed, environment_of(parsed), names)
+    program = compile_tree(parsed, env, names)
     if cache:
         cache.add(
             "shell", text, mark, (program.to_plain(), [p.to_plain() for p in walk.placeholders])
@@ -205,7 +213,7 @@ def _shell_template(program: CompiledTemplate, placeholders: list[Placeholder]) 
 
 
 def rewriter_of(
-    text: str, mark: SourcePosition
+    text: str, mark: SourcePosition, env: TemplateEnvironment
 ) -> tuple[ParsedTemplate, FreeNames, ShellTemplateRewriter]:
     """Parse command text and find the context of each expression. Raises ``DefinitionError``."""
     # with compiled templates of earlier runs it is not needed
@@ -214,7 +222,6 @@ def rewriter_of(
     source = TemplateSource(text, mark)
     if "\0" in text:
         raise source.error_at("a NUL character in a command", text.index("\0"))
-    env = template_environment(comments=False)
     parsed = parse_template(source, env, _HINT)
     names = find_free_names(parsed.tree)
     walk = ShellTemplateRewriter(parsed, names)
