@@ -47,9 +47,13 @@ MODULE_HINTS = {
     "postgresql_user": "write `postgres_user: {name: …}`",
     "postgresql_query": "write `postgres_query: {query: …}`",
     **dict.fromkeys(
+        ("docker_image_pull", "docker_image_build", "docker_image_load", "docker_image_tag"),
+        "write `docker_image: {name: …}`",
+    ),
+    **dict.fromkeys(
         (
             *("gem", "selinux", "locale_gen", "debconf", "rpm_key", "htpasswd", "tempfile"),
-            *("docker_container", "docker_image", "make", "seboolean", "ssh_config", "archive"),
+            *("docker_container", "make", "seboolean", "ssh_config", "archive"),
         ),
         _NO_MODULE,
     ),
@@ -68,6 +72,13 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
     "copy": {"dest": "path", "unsafe_writes": "in_place"},
     "cron": {"cron_file": "file", "env": "variable", "special_time": "special", "value": "job"},
     "directory": {"dest": "path", "name": "path"},
+    "docker_image": {
+        "force_absent": "force",
+        "load_path": "load",
+        "repository": "tags",
+        "tag": "name",
+    },
+    "docker_login": {"registry_url": "registry", "url": "registry", "user": "username"},
     "dpkg_divert": {"divert": "to", "name": "path"},
     "file": {"dest": "path", "name": "path"},
     "find": {

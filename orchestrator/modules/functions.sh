@@ -1606,3 +1606,100 @@ SET SESSION sql_mode = '';
 $f_mysql_run_sql
 END
 }
+
+# Images and containers, by the command of docker or podman.
+
+# container_engine WORD: determine the command: docker, podman, or for auto the one that the host
+# has, docker first. f_podman is not empty for podman, also under the name of docker.
+# Sets f_engine f_podman.
+container_engine() {
+  f_engine=$1
+  if [ "$1" = auto ]; then
+    if has docker; then f_engine=docker
+    elif has podman; then f_engine=podman
+    else lacks 'docker or podman'
+    fi
+  fi
+  has "$f_engine" || lacks "$f_engine"
+  f_podman=
+  case $("$f_engine" --version 2>/dev/null) in [Pp]odman*) f_podman=1;; esac
+}
+# engine_inspect KIND FORMAT NAME: print what `inspect` has of an image or a container, or nothing if
+# there is none. Fail with the engine's message if it cannot tell.
+# Reads f_engine.
+engine_inspect() {
+  if f_engine_inspect_output=$("$f_engine" "$1" inspect --format "$2" -- "$3" 2>&1); then
+    printf '%s\n' "$f_engine_inspect_output"
+    return
+  fi
+  case $f_engine_inspect_output in
+  *[Nn]'o such image'*|*'mage not known'*|*[Nn]'o such container'*|*[Nn]'o such object'*) return;;
+  esac
+  printf '%s\n' "$f_engine_inspect_output" >&2
+  engine_refused "$f_engine_inspect_output"
+}
+# engine_refused MESSAGE: fail; suggest `become` if the user may not use the engine.
+engine_refused() {
+  case $1 in
+  *'ermission denied'*) [ "$(id -u)" = 0 ] || echo "\`become: true\` runs the step as root" >&2;;
+  *'onnect to the Docker daemon'*) echo "the daemon of docker does not run, see \`service\`" >&2;;
+  esac
+  return 1
+}
+# image_id NAME: determine the ID of an image on this host; empty if there is none.
+# Sets f_image.
+# Reads f_engine.
+image_id() {
+  f_image=$(engine_inspect image '{{.Id}}' "$1") || return
+  # below warnings
+  f_image=${f_image##*"$o_nl"}
+  f_image=${f_image#sha256:}
+}
+# image_current NAME: determine whether the registry has the image f_image under this name: true or
+# false. It is asked for the manifest, which names the ID of the image or a digest that the image is
+# known by.
+# Sets f_current.
+# Reads f_engine f_podman f_image.
+image_current() {
+  f_image_current_known=$f_image$o_nl$(engine_inspect image '{{range .RepoDigests}}{{println .}}{{end}}' "$f_image") || return
+  if [ "$f_podman" ]; then set -- "$1" manifest inspect
+  elif insecure_registry "$1"; then set -- "$1" manifest inspect --insecure -v
+  else set -- "$1" manifest inspect -v
+  fi
+  f_image_current_name=$1; shift
+  # the list of a containerd image store is known by its own digest
+  f_image_current_list=$([ "$f_podman" ] || docker buildx imagetools inspect --format '{{println .Manifest.Digest}}' "$f_image_current_name" 2>/dev/null) || :
+  f_image_current_found=$("$f_engine" "$@" "$f_image_current_name" 2>&1) ||
+    # podman 4 shows the manifest of a single image in an error
+    case $f_image_current_found in *schemaVersion*) ;; *)
+      printf '%s\n' "$f_image_current_found" "the registry does not tell which image $f_image_current_name is: \`pull: missing\` does not ask" >&2
+      return 1;;
+    esac
+  f_current=false
+  for f_image_current_each in $f_image_current_known; do
+    case $f_image_current_list$f_image_current_found in *"${f_image_current_each##*:}"*) f_current=true;; esac
+  done
+}
+# insecure_registry NAME: succeed if docker uses the registry of this image without TLS: one on this
+# host, or one that its configuration names.
+insecure_registry() {
+  f_insecure_registry_at=${1%%/*}
+  case $f_insecure_registry_at in
+  127.*|localhost|localhost:*) return;;
+  "$1") return 1;;
+  esac
+  docker info --format '{{range $k, $v := .RegistryConfig.IndexConfigs}}{{if not $v.Secure}}{{println $k}}{{end}}{{end}}' |
+    grep -Fqx "$f_insecure_registry_at"
+}
+# image_pull NAME [WORD…]: pull the image, with options. Prints nothing unless it fails.
+# Reads f_engine.
+image_pull() {
+  f_image_pull_name=$1; shift
+  f_image_pull_output=$("$f_engine" pull "$@" -- "$f_image_pull_name" 2>&1) && return
+  printf '%s\n' "$f_image_pull_output" >&2
+  case $f_image_pull_output in
+  *unauthorized*|*'pull access denied'*|*'authentication required'*|*'no basic auth'*)
+    echo "the image does not exist, or its registry needs a login, see docker_login" >&2;;
+  esac
+  engine_refused "$f_image_pull_output"
+}

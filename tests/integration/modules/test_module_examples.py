@@ -21,6 +21,7 @@ from tests.integration.modules.test_locale_module import LOCALES
 from tests.integration.modules.test_modprobe_module import KERNEL
 from tests.integration.modules.test_package_module import REPOSITORY
 from tests.integration.modules.test_pip_module import make_wheel
+from tests.support.container_engines import START_IN_COPY, make_root, remove_cgroups
 from tests.support.machine import MachineRun, ShellMachine, result_message
 from tests.support.private_copy import give_own_tmp, run_in_copy, run_inside_copy
 
@@ -59,7 +60,7 @@ echo 'Listening on :80' >~/app/log/production.log
 mkdir -p ~/app/current/tmp /etc/php /etc/app/conf.d
 echo part >/etc/app/conf.d/10.conf
 echo 'proxy = http://example.com/' >/etc/app.conf
-printf '127.0.0.1 localhost example.com\n' >/etc/hosts
+printf '127.0.0.1 localhost example.com registry.example.com\n' >/etc/hosts
 printf '#!/bin/sh\n[ "$1" = -t ] || exec grep -q http "$2"\n' >/usr/sbin/nginx
 mkdir -p /etc/nginx/sites-available /etc/nginx/sites-enabled
 printf '%s\n' '#!/bin/sh' '### BEGIN INIT INFO' '# Provides: nginx' '# Required-Start:' \
@@ -221,10 +222,13 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShellMachin
         server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert server.stdin and server.stdout
         assert server.stdout.readline() == b"ready\n"
+        archive = make_root(folder)
+        run_in_copy(machine, f"archive='{archive}' group='{folder.name}'\n{START_IN_COPY}")
         yield machine, first
         server.stdin.close()
         server.wait()
         server.stdout.close()
+    remove_cgroups(folder.name)
 
 
 def test_every_module_has_an_example() -> None:

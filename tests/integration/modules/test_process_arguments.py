@@ -325,6 +325,7 @@ CANNOT = {
     "upload": {"src"},
 }
 WATCHED_ELSEWHERE = {
+    "docker_login",
     "mysql_db",
     "mysql_user",
     "nginx_site",
