@@ -321,6 +321,7 @@ CANNOT = {
     "reboot": {"timeout", "delay", "command", "test", "boot_id"},
     "apt_repository": {"types"},
     "limits": {"value"},
+    "swap": {"size"},
     "template": {"src"},
     "upload": {"src"},
 }
