@@ -42,6 +42,7 @@ MODULE_HINTS = {
     "group_by": "define roles in inventories/STAGE/roles/",
     **dict.fromkeys(("ufw", "firewalld", "iptables"), "write `firewall: {action: …, port: …}`"),
     **dict.fromkeys(("deb822_repository", "apt_key"), "write `apt_repository: {repo: …, key: …}`"),
+    "dpkg_selections": "write `package: {name: …, hold: true, state: as_is}`",
     "pam_limits": "write `limits: {domain: …, limit_type: …, limit_item: …, value: …}`",
     "postgresql_db": "write `postgres_db: {name: …}`",
     "postgresql_user": "write `postgres_user: {name: …}`",
@@ -52,7 +53,7 @@ MODULE_HINTS = {
     ),
     **dict.fromkeys(
         (
-            *("gem", "selinux", "locale_gen", "debconf", "rpm_key", "htpasswd", "tempfile"),
+            *("gem", "selinux", "locale_gen", "rpm_key", "htpasswd", "tempfile"),
             *("docker_container", "make", "seboolean", "ssh_config", "archive"),
         ),
         _NO_MODULE,
@@ -71,6 +72,14 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "copy": {"dest": "path", "unsafe_writes": "in_place"},
     "cron": {"cron_file": "file", "env": "variable", "special_time": "special", "value": "job"},
+    "debconf": {
+        "answer": "value",
+        "pkg": "name",
+        "selection": "question",
+        "setting": "question",
+        "unseen": "seen",
+        "vtype": "type",
+    },
     "directory": {"dest": "path", "name": "path"},
     "docker_image": {
         "force_absent": "force",

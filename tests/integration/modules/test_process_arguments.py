@@ -333,6 +333,7 @@ CANNOT = {
 }
 WATCHED_ELSEWHERE = {
     "docker_login",
+    "debconf",
     "mysql_db",
     "mysql_user",
     "nginx_site",
