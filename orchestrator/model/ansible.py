@@ -343,6 +343,7 @@ FACTS = {
     "user_shell": "facts.users[facts.user].shell",
     "user_uid": "facts.uid",
     "userspace_architecture": "facts.arch",
+    "virtualization_role": "facts.virtualization != 'none'",
     "virtualization_type": "facts.virtualization",
 }
 """Ansible's facts without `ansible_` in front, and the expression to write instead."""
@@ -351,6 +352,7 @@ _FACT_NOTES = {
     **dict.fromkeys(("distribution", "os_family", "system"), ", which is lower case"),
     **dict.fromkeys(("mounts", "devices", "interfaces"), ", a mapping by name"),
     "packages": ", a mapping of names to versions",
+    "virtualization_role": ", which is true for a guest",
 }
 
 VARIABLE_HINTS = {
@@ -373,7 +375,10 @@ VARIABLE_HINTS = {
     "lookup": "write `read('FILE')`, `env.NAME`, `first_found([…])` or `render('FILE')`",
     "query": "write `read('FILE')`, `env.NAME`, `first_found([…])` or `render('FILE')`",
     "omit": "write {{ x | default(none) }}: a param that is none counts as omitted",
-    "playbook_dir": "file paths are relative to the folder of the task file",
+    "playbook_dir": "write {{ run.folder }}, the project's folder; file paths are relative to the "
+    "folder of the task file",
+    "ansible_version": "write {{ run.version }}, the version of orch",
+    "ansible_python_interpreter": "write {{ facts.python.executable }}",
     "role_path": "file paths are relative to the folder of the task file",
     "inventory_dir": "file paths are relative to the folder of the task file",
 }

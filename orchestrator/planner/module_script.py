@@ -133,7 +133,10 @@ def module_script(module: ModuleSpec, task_scope: TaskScope, desired: DesiredSta
     parts.append(f"probe() {{\nset -e\n{module.probe.render(task_scope)}\n\n}}")
     fix_calls = []
     for number, fix in enumerate(module.fixes, 1):
-        parts.append(_shell_function(f"fix_{number}", fix.text.render(task_scope)))
+        text = fix.text.render(task_scope)
+        if not text.strip():  # with these arguments, the module only reads
+            continue
+        parts.append(_shell_function(f"fix_{number}", text))
         fix_calls.append(" ".join(("fix", f"fix_{number}", *fix.keys)))
     if desired.new_content is not None:
         parts.append(_payload_function(desired.new_content))

@@ -106,7 +106,7 @@ class ScopeFactory:
         self._facts = FactSources(load_own_facts(root) if request.root else {})
         self._shared_objects: dict[str, object] = {
             "stage": NamedView(request.stage.name, request.stage.desc),
-            "run": replace(request.run, check=request.check_mode),
+            "run": replace(request.run, check=request.check_mode, folder=request.root),
             "roles": {name: list(role.hosts) for name, role in request.stage.roles.items()},
             "env": request.environ,
         }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import orchestrator
 from orchestrator.errors import DefinitionError, Diagnostic, suggest_nearest
 from orchestrator.model import ansible
 from orchestrator.model.facts import FACTS
@@ -19,7 +20,7 @@ class RunView(NamedObject, frozen=True):
     """``run``, which is rendered as its ID.
 
     ``release`` is the UTC start as 14 digits, the same for all hosts; ``message`` is the text of
-    ``-m``, or ''. ``check``: the run is a check.
+    ``-m``, or ''. ``check``: the run is a check. ``folder`` is that of the project, '' without one.
     """
 
     id: str
@@ -28,6 +29,8 @@ class RunView(NamedObject, frozen=True):
     release: str
     message: str = ""
     check: bool = False
+    folder: str = ""
+    version: str = orchestrator.__version__
 
     def __str__(self) -> str:
         """Return the ID."""
@@ -209,6 +212,8 @@ OBJECT_FIELDS: Mapping[str, Mapping[str, str]] = {
         "release": "When the run started as 14 digits (UTC), the same for all hosts",
         "message": "The text of `-m`, or empty",
         "check": "Whether this is a check (`--check`), which changes nothing",
+        "folder": "The project's folder on this machine",
+        "version": "The version of orch: `run.version is version('1.2', '>=')`",
     },
     "facts": {name: fact.help for name, fact in FACTS.items()},
     "result": RESULT_FIELDS,

@@ -222,10 +222,10 @@ TASK: KeyTable = {
         "variables", "Variables of the task, weaker than its params", example="vars: {keep: 5}"
     ),
     "vars_files": FileKey(
-        "names",
+        "file choices",
         "YAML files with more variables, stronger than `vars`; the paths begin in the project's "
-        "folder. An expression in a name, such as `vars/{{ facts.family }}.yml`, chooses between "
-        "the files that are there",
+        "folder. An expression in a path, such as `vars/{{ facts.family }}.yml`, chooses between "
+        "the files that are there. Of a list of paths, the first one whose file exists is taken",
         example="vars_files: [vars/versions.yml]",
     ),
     "example": FileKey(

@@ -380,7 +380,7 @@ class Task(Struct, frozen=True):
     tasks: tuple[PlaybookItem, ...] | None = None
     handlers: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     topics: Mapping[str, tuple[MarkedKey, ...]] = field(default_factory=dict)
-    vars_files: tuple[MarkedKey, ...] = ()
+    vars_files: tuple[tuple[MarkedKey, ...], ...] = ()
     throttle: int = 0
     rollback: tuple[Step, ...] = ()
     before: tuple[MarkedKey, ...] = ()

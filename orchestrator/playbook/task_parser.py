@@ -106,7 +106,7 @@ class TaskParser:
             example=self.read.text(fields.get("example"), "example") or "",
             rules=self.parse_rules(fields, params),
             throttle=self.compile.throttle_of(fields),
-            vars_files=self.parse_names(fields, "vars_files", "vars_files"),
+            vars_files=self.parse_vars_files(fields.get("vars_files")),
         )
         self.check_step_names(task)
         self.check_waiting_steps(task)
@@ -165,6 +165,15 @@ class TaskParser:
     def parse_names(self, fields: FieldMap, key: str, what: str) -> tuple[MarkedKey, ...]:
         """Return a list of names; a single name is a list of one."""
         return self.read.string_list(fields.get(key), what) or ()
+
+    def parse_vars_files(self, value: MarkedValue | None) -> tuple[tuple[MarkedKey, ...], ...]:
+        """Return the paths of ``vars_files``, of each entry those of which one is taken."""
+        what = "vars_files"
+        entries = (
+            self.read.string_list(entry, f"an item of {what}")
+            for entry in self.read.items(value, what) or ()
+        )
+        return tuple(entry for entry in entries if entry)
 
     def parse_handlers(
         self, value: MarkedValue | None, what: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +18,7 @@ from orchestrator.yamlio.local_files import display_path
 from orchestrator.yamlio.schema import SchemaReader
 from orchestrator.yamlio.yaml_loader import load_yaml
 
-_CHOOSING_NAME = lazy_regex(r"([^{}]*)\{\{([^{}]+)\}\}([^{}]*)")
+_EXPRESSION = lazy_regex(r"\{\{([^{}]+)\}\}")
 _FILE_HINT = "the path begins in the project's folder"
 _TASK_KEYS = ("steps", "tasks", "probe")
 
@@ -47,50 +47,72 @@ class VarsFileReader:
             if folder in self._folder_vars:
                 found.update(self._values_of(self._folder_vars[folder]))
         found.update(task.vars)
-        for name in task.vars_files:
-            if "{{" in name:
-                found.update(self._values_by_host(name, found))
-            elif named := self._find_file(name):
+        for number, names in enumerate(task.vars_files, 1):
+            if len(names) > 1 or "{{" in names[0]:
+                found.update(self._values_by_host(names, f"vars_files_{number}", found))
+            elif named := self._find_file(names[0]):
                 found.update(self._values_of(named))
         return replace(task, vars=cast(Values, found)) if found else task
 
-    def _values_by_host(self, name: MarkedKey, weaker: Mapping[str, object]) -> dict[str, object]:
-        """Return the variables of files between which an expression in their name chooses.
+    def _values_by_host(
+        self, names: Sequence[MarkedKey], chosen: str, weaker: Mapping[str, object]
+    ) -> dict[str, object]:
+        """Return the variables of files of which one is taken: the first of the names that exists.
 
-        All of them are read, so that text of a host chooses between them and opens none. For each
-        variable ``x`` there is a mapping ``x__files`` of its values; ``x`` picks one of them or, if
-        the chosen file lacks it, the weaker value ``x__weaker``.
+        All of them are read, so that text of a host chooses between them and opens none. The name
+        that is taken, or '', is the variable ``chosen``. For each variable ``x`` there is a mapping
+        ``x__files`` of its values; ``x`` picks one of them or, if the chosen file lacks it, the
+        weaker value ``x__weaker``.
         """
-        written = _CHOOSING_NAME.fullmatch(name)
-        if written is None:
-            hint = "write `vars/{{ facts.family }}.yml`, or put the variables into the inventory"
-            self._problems.add("a name in vars_files can contain one expression", name.mark, hint)
-            return {}
-        head, expression, tail = written.groups()
+        mark = names[0].mark
+        expressions: list[str] = []
+        existing: set[str] = set()
         choices: dict[str, dict[str, MarkedValue]] = {}
-        pattern = f"{glob.escape(head)}*{glob.escape(tail)}"
-        # Path.glob raises for an absolute path, which is refused below with its position
-        for shown in sorted(glob.glob(pattern, root_dir=self._root)):  # noqa: PTH207
-            if file := self._find_file(MarkedKey(shown, name.mark)):
-                for variable, value in self._values_of(file).items():
-                    word = shown[len(head) : len(shown) - len(tail)]
-                    choices.setdefault(variable, {})[word] = value
-        if not choices:
-            self._problems.add(f"no file has variables for '{name}'", name.mark, _FILE_HINT)
-        found: dict[str, object] = {}
+        for name in names:
+            pattern, expression = self._pattern_of(name)
+            expressions.append(expression)
+            # Path.glob raises for an absolute path, which is refused below with its position
+            for shown in sorted(glob.glob(pattern, root_dir=self._root)):  # noqa: PTH207
+                if file := self._find_file(MarkedKey(shown, name.mark)):
+                    existing.add(shown)
+                    for variable, value in self._values_of(file).items():
+                        choices.setdefault(variable, {})[shown] = value
+        if not choices and all(expressions):
+            listed = ", ".join(f"'{name}'" for name in names)
+            self._problems.add(f"no file has variables for {listed}", mark, _FILE_HINT)
+        written = f"[{', '.join(expressions)}]"
+        pick = f"{written} | select('in', {json.dumps(sorted(existing))}) | first | default('')"
+        found: dict[str, object] = {chosen: MarkedValue(f"{{{{ {pick} }}}}", mark)}
         for variable, values in choices.items():
-            keys = {MarkedKey(word, name.mark): value for word, value in values.items()}
-            found[f"{variable}__files"] = MarkedValue(keys, name.mark)
-            pick = f"{variable}__files[({expression})]"
+            keys = {MarkedKey(shown, mark): value for shown, value in values.items()}
+            found[f"{variable}__files"] = MarkedValue(keys, mark)
+            pick = f"{variable}__files[{chosen}]"
             if variable in weaker:
                 found[f"{variable}__weaker"] = weaker[variable]
-                pick += f" if ({expression}) in {variable}__files else {variable}__weaker"
+                pick += f" if {chosen} in {variable}__files else {variable}__weaker"
             else:
-                listed = ", ".join(f"{head}{word}{tail}" for word in values)
-                lack = json.dumps(f"{tail} does not have '{variable}', as {listed} does")
-                pick += f" | mandatory({json.dumps(head)} ~ ({expression}) ~ {lack})"
-            found[variable] = MarkedValue(f"{{{{ {pick} }}}}", name.mark)
+                lack = json.dumps(f" does not have '{variable}', as {', '.join(values)} does")
+                pick += f" | mandatory(({chosen} or {written} | join(' or ')) ~ {lack})"
+            found[variable] = MarkedValue(f"{{{{ {pick} }}}}", mark)
         return found
+
+    def _pattern_of(self, name: MarkedKey) -> tuple[str, str]:
+        """Return the pattern of glob(7) of a name with expressions, and the expression of its text.
+
+        Return two empty texts after reporting an error.
+        """
+        parts = _EXPRESSION.split(name)
+        literals, inner = parts[::2], parts[1::2]
+        if any(sign in part for part in (*literals, *inner) for sign in "{}"):
+            hint = "write `vars/{{ facts.family }}.yml`, or put the variables into the inventory"
+            what = "only expressions in {{ }} are allowed in a name of vars_files"
+            self._problems.add(what, name.mark, hint)
+            return "", ""
+        pattern = "*".join(glob.escape(literal) for literal in literals)
+        texts = [json.dumps(literals[0])]
+        for expression, literal in zip(inner, literals[1:], strict=True):
+            texts += [f"({expression})", json.dumps(literal)]
+        return pattern, " ~ ".join(texts)
 
     def _find_file(self, name: MarkedKey) -> Path | None:
         """Return the file of this name, which must be in the project, or None."""

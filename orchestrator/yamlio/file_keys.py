@@ -34,6 +34,7 @@ VALUE_KINDS: Mapping[str, JsonSchema] = {
         "oneOf": [_TEMPLATE, {"type": "array", "items": _TEMPLATE, "minItems": 1}],
     },
     "names": _NAME_LIST,
+    "file choices": {"oneOf": [{"$ref": "#/$defs/text"}, {"type": "array", "items": _NAME_LIST}]},
     "variables": {"type": ["object", "null"]},
     "environment": {
         "type": ["object", "null", "string"],
@@ -108,6 +109,8 @@ VALUE_KIND_HELP: Mapping[str, str] = {
     "script": "Shell text in which `{{ }}` is replaced and quoted",
     "condition": "An expression without braces, or a list of them that must all hold",
     "names": "A name, or a list of names",
+    "file choices": "A path, or a list of paths; in it, a list of paths stands for the first one "
+    "whose file exists",
     "variables": "A mapping of names to values",
     "environment": "A mapping of names to texts; in task files also a template of one",
     "defaults": "A mapping of modules to mappings of params",

@@ -42,7 +42,7 @@ NAMES = Path(__file__).with_name("ansible_names.yml")
 _BLOCK_KEYS = ("block", "rescue", "always")
 _PLAY_TASKS = ("tasks", "pre_tasks", "post_tasks", "handlers")
 _NO_TASK_KEYS = frozenset(("args", "action", "local_action", "connection"))
-_FACT = re.compile(r"\{\{ (facts\b[^}]*?) \}\}")
+_FACT = re.compile(r"\{\{ ([^}]*?\bfacts\b[^}]*?) \}\}")
 _KEYWORDS_OF_BLOCKS = frozenset(_BLOCK_KEYS)
 _IS_TEMPLATE = re.compile(r"\{\{|\{%")
 _PLUGIN_FOLDERS = {
@@ -289,7 +289,7 @@ class TaskChecker:
             yield from self._module_reasons(module, arguments)
         entry = self._entry(module or "", arguments) if module else None
         for key, value in task_keys.items():
-            yield from self._keyword_reasons(str(key), value, entry or {})
+            yield from self._keyword_reasons(str(key), value, entry or {}, arguments)
         for is_condition, text in _texts(task):
             yield from self._expression_reasons(text, is_condition=is_condition)
 
@@ -406,8 +406,10 @@ class TaskChecker:
         if choices and not _IS_TEMPLATE.search(str(word)) and word not in choices:
             yield f"value of {module}.{name}: {word}"
 
-    def _keyword_reasons(self, key: str, value: Any, entry: Mapping[str, Any]) -> Iterator[str]:
-        if "task" in entry and key not in ("name", "tags"):
+    def _keyword_reasons(
+        self, key: str, value: Any, entry: Mapping[str, Any], arguments: Any
+    ) -> Iterator[str]:
+        if "task" in entry and key not in ("name", "tags", *entry.get("keywords", ())):
             yield f"keyword {key} of {entry['task']}"  # a key of the task has none of a step
             return
         if key.startswith("with_"):
@@ -427,14 +429,23 @@ class TaskChecker:
         if key == "poll" and _plain(value) not in (0, "0"):
             return  # how often Ansible looks whether the step has ended
         mapped = self.names["keywords"].get(key)
+        if isinstance(mapped, dict):  # a value that needs no counterpart
+            if _plain(value) not in mapped["values"]:
+                yield f"value of {key}"
+            return
         if mapped == "readonly" and "run" not in entry:
-            if _plain(value) is not False or not self._changes_nothing(entry):
+            if _plain(value) is not False or not self._changes_nothing(entry, arguments):
                 yield f"keyword {key} of a module"
         elif mapped not in self.orch.step_keys | self.orch.handler_keys:
             yield f"keyword {key}"
 
-    def _changes_nothing(self, entry: Mapping[str, Any]) -> bool:
-        """Return True if the counterpart runs in a check as well."""
+    def _changes_nothing(self, entry: Mapping[str, Any], arguments: Any) -> bool:
+        """Return True if the counterpart runs in a check as well, or can be told to."""
+        if "readonly_if" in entry:
+            (name, values), *_ = entry["readonly_if"].items()
+            return str(_arguments_of(arguments).get(name, values[0])).upper() in values
+        if "module" in entry and "readonly" in (self.orch.params(entry["module"]) or {}):
+            return True
         if "module" in entry:
             return self.orch.is_readonly(entry["module"])
         return "fact" in entry or entry.get("action") in ("set", "assert", "fail")
@@ -478,6 +489,9 @@ class TaskChecker:
             if path:
                 root = id(_root(node))
                 used[root] = max(used.get(root, ()), path, key=len)
+        for call in tree.find_all(nodes.Call):
+            if _is_get_of_facts(call):
+                used[id(_root(call))] = _path(call)
         for name in tree.find_all(nodes.Name):
             if name.ctx == "load":
                 yield from self._variable_reasons(used.get(id(name), (name.name,)))
@@ -563,15 +577,28 @@ def _texts(value: Any, *, is_condition: bool = False) -> Iterator[tuple[bool, st
 
 
 def _root(node: nodes.Node) -> nodes.Node:
-    while isinstance(node, nodes.Getattr | nodes.Getitem):
+    while isinstance(node, nodes.Getattr | nodes.Getitem | nodes.Call):
         node = node.node
     return node
+
+
+def _is_get_of_facts(node: nodes.Call) -> bool:
+    """Return True for `ansible_facts.get('NAME')`."""
+    method, first = node.node, node.args[0] if node.args else None
+    return (
+        isinstance(method, nodes.Getattr)
+        and isinstance(method.node, nodes.Name)
+        and (method.node.name, method.attr) == ("ansible_facts", "get")
+        and isinstance(first, nodes.Const)
+    )
 
 
 def _path(node: nodes.Node) -> tuple[str, ...]:
     """Return the names of `a.b['c']`, or () if its root is not a name or a part is not known."""
     if isinstance(node, nodes.Name):
         return (node.name,)
+    if isinstance(node, nodes.Call) and _is_get_of_facts(node):  # facts are never missing
+        return (*_path(node.node.node), node.args[0].value)  # type: ignore[attr-defined]
     if isinstance(node, nodes.Getattr):
         inner = _path(node.node)
         return (*inner, node.attr) if inner else ()

@@ -29,6 +29,13 @@ COUNTS = """\
 - {script: files/x.sh --all, args: {chdir: /srv, creates: /x, executable: python3}}
 - {include_tasks: {file: x.yml, apply: {become: yes, tags: [a]}}, when: x is success}
 - {package_facts: , check_mode: no}
+- {uri: {url: "http://a"}, check_mode: no}
+- {script: x.sh, check_mode: no}
+- {include_vars: "{{ item }}", with_first_found: [{files: ["{{ ansible_os_family }}.yml", a.yml], skip: true}]}
+- {command: ls, delegate_to: a, delegate_facts: false}
+- {pause: {prompt: Password, echo: no}, register: x}
+- {debug: {msg: "{{ playbook_dir }} {{ ansible_version.full }} {{ ansible_facts.get('distribution', '') }}"}}
+- {debug: {msg: "{{ ansible_virtualization_role }} {{ ansible_python_interpreter }}"}}
 - {include_vars: "{{ ansible_os_family }}.yml"}
 - {command: long, async: 600, poll: 5}
 - {dpkg_divert: {path: /etc/x, divert: /etc/y, rename: yes}}
@@ -44,6 +51,10 @@ DOES_NOT = {
     "{shell: ls, debugger: always}": "keyword debugger",
     "{shell: ls, async: 10, poll: 0}": "keyword poll",
     "{include_vars: x.yml, when: y}": "keyword when of vars_files",
+    "{uri: {url: x, method: POST}, check_mode: no}": "keyword check_mode of a module",
+    "{shell: ls, delegate_to: a, delegate_facts: yes}": "value of delegate_facts",
+    "{shell: 'ls {{ ansible_facts.get(x) }}'}": "fact get",
+    "{shell: 'ls {{ ansible_facts.get(\"bios_version\") }}'}": "fact bios_version",
     "{apt: {name: x}, check_mode: no}": "keyword check_mode of a module",
     "{shell: ls, with_filetree: x}": "keyword with_filetree",
     "{shell: ls, when: x | parse_kv}": "filter parse_kv",

@@ -60,6 +60,35 @@ def test_a_script_runs_with_its_arguments_and_leaves_nothing(
     assert run_count(machine) == 2
 
 
+def test_a_script_that_changes_nothing_runs_in_a_check_and_is_no_change(
+    machine: ShellMachine, temporary: Path
+) -> None:
+    source = write_script(machine, REPORT)
+    step = {"script": {"src": source, "args": ODD_NAMES, "readonly": True}}
+    for count, check in ((1, True), (2, False)):
+        outcome = machine.run_step(step, check=check)
+        assert outcome.status == "ok", result_message(outcome)
+        assert not outcome.changes
+        assert outcome.stdout.text == "".join(f"<{each}>" for each in ODD_NAMES) + "-rwx------"
+        assert outcome.stderr.text == f"in {machine.home}"
+        assert list(temporary.iterdir()) == []
+        assert run_count(machine) == count
+    step["script"]["creates"] = str(machine.home / "runs")
+    assert machine.run_step(step, check=True).status == "ok"
+    assert run_count(machine) == 2
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_script_that_changes_nothing_and_fails_fails_the_step(
+    machine: ShellMachine, temporary: Path, check: bool
+) -> None:
+    source = write_script(machine, "echo one; echo two >&2; exit 7\n")
+    outcome = machine.run_step({"script": {"src": source, "readonly": True}}, check=check)
+    assert (outcome.status, outcome.exit_status) == ("failed", 7), result_message(outcome)
+    assert (outcome.stdout.text, outcome.stderr.text) == ("one", "two")
+    assert list(temporary.iterdir()) == []
+
+
 def test_it_runs_once_if_it_creates_a_path(machine: ShellMachine) -> None:
     path = machine.root / "made"
     source = write_script(machine, f"#!/bin/sh\n: >'{path}'\n")

@@ -162,6 +162,11 @@ def test_templates_see_the_run_the_stage_the_roles_and_the_app(blog: PlanProject
     ]
 
 
+def test_templates_see_the_projects_folder_and_the_version(blog: PlanProject) -> None:
+    step = blog.step("- run: echo {{ run.folder }} {{ run.version is version('0.1', '>=') }}")
+    assert step.display_text == f"echo {blog.root} true"
+
+
 @pytest.mark.parametrize("check", [False, True])
 def test_templates_see_whether_the_run_is_a_check(blog: PlanProject, check: bool) -> None:
     step = blog.step(

@@ -68,3 +68,54 @@ def test_a_variable_of_the_inventory_can_choose(plans: PlanProject) -> None:
         command_of(only_step(plans, f"{task}  - run: echo {{{{ user }}}}\n")).text
         == "echo www-data"
     )
+
+
+CHOICES = """\
+vars: {user: nobody}
+vars_files:
+  - - vars/{{ facts.distro }}-{{ facts.release.split('.')[0] }}.yml
+    - vars/{{ facts.distro }}.yml
+    - vars/{{ facts.family }}.yml
+  - [vars/mine.yml, vars/of-all.yml]
+steps:
+"""
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"distro": "debian", "release": "12.5", "family": "debian"}, "echo apache3 nobody all"),
+        ({"distro": "debian", "release": "11.1", "family": "debian"}, "echo apache2 www-data all"),
+        ({"distro": "rocky", "release": "9", "family": "redhat"}, "echo httpd nobody all"),
+    ],
+)
+def test_of_a_list_the_first_file_that_exists_is_taken(
+    plans: PlanProject, facts: dict[str, str], expected: str
+) -> None:
+    plans.write(
+        {**FILES, "vars/debian-12.yml": "package: apache3\n", "vars/of-all.yml": "word: all\n"}
+    )
+    step = only_step(
+        plans, f"{CHOICES}  - run: echo {{{{ package }}}} {{{{ user }}}} {{{{ word }}}}\n"
+    )
+    assert resumed_command(step, facts=facts).text == expected
+
+
+def test_a_file_without_variables_is_taken_like_any_other(plans: PlanProject) -> None:
+    plans.write({**FILES, "vars/suse.yml": ""})
+    step = only_step(
+        plans, f"{CHOICES}  - run: echo {{{{ user }}}}\n".replace("- [vars/mine", "# [")
+    )
+    suse = {"distro": "suse", "release": "15", "family": "debian"}
+    assert resumed_command(step, facts=suse).text == "echo nobody"
+
+
+def test_an_error_names_the_file_that_is_taken_or_all_that_do_not_exist(plans: PlanProject) -> None:
+    plans.write({**FILES, "vars/of-all.yml": "word: all\n"})
+    step = only_step(plans, f"{CHOICES}  - run: echo {{{{ extra }}}}\n")
+    with pytest.raises(DefinitionError) as failed:
+        resumed_command(step, facts={"distro": "debian", "release": "12", "family": "debian"})
+    assert "vars/debian.yml does not have 'extra', as vars/redhat.yml does" in str(failed.value)
+    with pytest.raises(DefinitionError) as failed:
+        resumed_command(step, facts={"distro": "a", "release": "1", "family": "../x"})
+    assert "vars/a-1.yml or vars/a.yml or vars/../x.yml does not have 'extra'" in str(failed.value)

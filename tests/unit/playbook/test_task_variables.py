@@ -48,7 +48,15 @@ def test_a_file_of_variables_is_not_a_task(tmp_path: Path) -> None:
         ("tasks/t.yml", "the file 'tasks/t.yml' is below tasks/, where it would be a task"),
         ("../outside.yml", "the file '../outside.yml' is outside of the project"),
         ("'{{ stage.name }}.yml'", "no file has variables for '{{ stage.name }}.yml'"),
-        ("'{{ a }}{{ b }}.yml'", "a name in vars_files can contain one expression"),
+        ("'{{ a }.yml'", "only expressions in {{ }} are allowed in a name of vars_files"),
+        (
+            "'{% if a %}{{ a }}.yml'",
+            "only expressions in {{ }} are allowed in a name of vars_files",
+        ),
+        (
+            "[[x.yml, '{{ a }}-{{ b }}.yml']]",
+            "no file has variables for 'x.yml', '{{ a }}-{{ b }}.yml'",
+        ),
         ("'../out{{ a }}.yml'", "the file '../outside.yml' is outside of the project"),
         ("'tasks/{{ a }}.yml'", "the file 'tasks/t.yml' is below tasks/, where it would be a task"),
     ],
@@ -56,14 +64,16 @@ def test_a_file_of_variables_is_not_a_task(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_an_error_at_its_name(
     tmp_path: Path, name: str, message: str
 ) -> None:
-    write(tmp_path / "p", {"tasks/t.yml": f"steps: [run: id]\nvars_files: [{name}]\n"})
+    names = name if name.startswith("[[") else f"[{name}]"
+    write(tmp_path / "p", {"tasks/t.yml": f"steps: [run: id]\nvars_files: {names}\n"})
     write(tmp_path, {"p/outside.yml": "a: 1\n", "outside.yml": "a: 1\n"})
     (tmp_path / "p/outside.yml").unlink()
     with pytest.raises(DefinitionError) as caught:
         load_tasks(tmp_path / "p", None)
     found = caught.value.diagnostics[0]
     assert found.message == message
-    assert found.mark and (found.mark.line, found.mark.column) == (2, 14)
+    column = 15 if name.startswith("[[") else 14
+    assert found.mark and (found.mark.line, found.mark.column) == (2, column)
 
 
 @pytest.mark.parametrize(
