@@ -108,10 +108,12 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "get_url": {"dest": "path"},
     "git": {
+        "accept_hostkey": "accept_newhostkey",
         "dest": "path",
         "key_file": "key",
         "name": "repo",
         "recursive": "submodules",
+        "ssh_opts": "ssh_options",
         "verify_commit": "verify",
     },
     "ini_file": {

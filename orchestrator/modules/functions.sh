@@ -1391,8 +1391,9 @@ tree_rename() {
 
 # Git repositories, read by the host's git.
 
-# git_alone [KEY]: configure git to run without prompts, without the environment of a surrounding
-# git, and without optional writes. KEY is the SSH key to use.
+# git_alone [KEY [NEW [OPTION…]]]: configure git to run without prompts, without the environment of a
+# surrounding git, and without optional writes. KEY is the SSH key to use. With NEW true, ssh takes
+# the key of a server that it does not know; only a fix stores it. OPTIONs are of ssh: KEYWORD=VALUE.
 git_alone() {
   has git || lacks git
   unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY
@@ -1402,6 +1403,23 @@ git_alone() {
     f_git_alone_key=$(printf '%s\n' "$1" | sed -e "s/'/'\\\\''/g" -e 's/%/%%/g')
     f_git_alone_ssh="${f_git_alone_ssh:-ssh} -o IdentitiesOnly=yes -i '$f_git_alone_key'"
   fi
+  f_git_alone_new=$2 f_git_alone_known='~/.ssh/known_hosts ~/.ssh/known_hosts2' f_git_alone_words=
+  if [ $# -gt 2 ]; then shift 2; else set --; fi
+  for f_git_alone_option; do
+    case $f_git_alone_option in
+    *"$o_nl"*|[!A-Za-z]*) echo "\`ssh_options\` must be like ProxyJump=bastion" >&2; return 64;;
+    [Uu][Ss][Ee][Rr][Kk][Nn][Oo][Ww][Nn][Hh][Oo][Ss][Tt][Ss][Ff][Ii][Ll][Ee]=*) f_git_alone_known=${f_git_alone_option#*=};;
+    *=*) ;;
+    *) echo "\`ssh_options\` must be like ProxyJump=bastion" >&2; return 64;;
+    esac
+    f_git_alone_words="$f_git_alone_words -o '$(printf '%s\n' "$f_git_alone_option" | sed "s/'/'\\\\''/g")'"
+  done
+  if [ "$f_git_alone_new" = true ]; then
+    # of two equal options, the first counts; ssh stores keys in the first file
+    is_fixed || f_git_alone_words=" -o 'UserKnownHostsFile=/dev/null $f_git_alone_known' -o UpdateHostKeys=no$f_git_alone_words"
+    f_git_alone_words=" -o StrictHostKeyChecking=accept-new$f_git_alone_words"
+  fi
+  [ -z "$f_git_alone_words" ] || f_git_alone_ssh="${f_git_alone_ssh:-ssh}$f_git_alone_words"
   [ -n "${GIT_SSH-}" ] && [ -z "$f_git_alone_ssh" ] ||
     export GIT_SSH_COMMAND="${f_git_alone_ssh:-ssh} -o BatchMode=yes"
 }
@@ -1464,7 +1482,7 @@ git_listed() {
   } 5>&1
   case $f_git_listed_output in
   *'ost key verification failed'*|*'host key is known'*)
-    f_git_listed_why="this host does not know the git server's host key: add it to known_hosts on this host";;
+    f_git_listed_why="this host does not know the git server's host key: add it to known_hosts on this host (module known_hosts, or \`accept_newhostkey: true\`)";;
   *'ermission denied ('*|*'uthentication failed'*|*'could not read Username'*|*'could not read Password'*)
     f_git_listed_why="the git server denied access: use a key or a token that it accepts";;
   *'ould not resolve'*|*'ame or service not known'*|*'onnection refused'*|*'onnection timed out'*|\

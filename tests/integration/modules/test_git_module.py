@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.sshd import serve_sshd
 from tests.support.machine import ODD_NAME_CASES, ShellMachine, result_message
+from tests.support.module_files import check_refuses
 
 WHO = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "protocol.file.allow=always"]
 
@@ -331,11 +333,39 @@ def test_ssh_is_told_the_key_and_never_to_ask(machine: ShellMachine, repo: Path)
     ssh.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{output}\nexit 1\n')
     ssh.chmod(0o755)
     key = "/keys/it's $(id) 100%"
-    outcome = machine.run_step(git_step("u@example.org:r.git", machine.root / "to", key=key))
+    option = "SetEnv=X=it's $(id)"
+    step = git_step("u@example.org:r.git", machine.root / "to", key=key, ssh_options=[option])
+    outcome = machine.run_step(step)
     assert outcome.status == "failed"
     words = output.read_text().split("\n")
     assert words[words.index("-i") + 1] == key.replace("%", "%%")
-    assert {"BatchMode=yes", "IdentitiesOnly=yes"} <= set(words)
+    assert {"BatchMode=yes", "IdentitiesOnly=yes", option} <= set(words)
+    assert "StrictHostKeyChecking=accept-new" not in words
+    for bad in ("-v", "ProxyJump", "A=b\nc", ""):
+        step["git"]["ssh_options"] = [bad]
+        check_refuses(machine, step, "`ssh_options` must be like ProxyJump=bastion")
+
+
+def test_the_key_of_a_new_server_is_taken_once_and_not_by_a_check(
+    machine: ShellMachine, repo: Path, tmp_path: Path
+) -> None:
+    known = tmp_path / "known hosts"
+    with serve_sshd(tmp_path / "sshd") as server:
+        url = f"ssh://{server.user}@127.0.0.1:{server.port}{repo}"
+        options = [f'UserKnownHostsFile="{known}"', "GlobalKnownHostsFile=/dev/null"]
+        step = git_step(url, machine.root / "to", key=str(server.key), ssh_options=options)
+        refused = machine.run_step(step)
+        assert "or `accept_newhostkey: true`" in refused.stderr.text, result_message(refused)
+        new = {"git": {**step["git"], "accept_newhostkey": True}}
+        look = {"git_revision": {k: v for k, v in new["git"].items() if k != "path"}}
+        assert machine.run_step(look).stdout.text.strip() == run_git(repo, "rev-parse", "HEAD")
+        assert machine.run_step(new, check=True).status == "would_change"
+        assert not known.exists()
+        machine.check_then_run(new, "changed")
+        assert server.host_key in known.read_text()
+        machine.check_then_run(step, "ok")
+        known.write_text(known.read_text().replace(server.host_key[-20:], "A" * 20))
+        check_refuses(machine, new, "ost key verification failed")
 
 
 def test_by_force_an_export_takes_the_place_of_what_is_there(
