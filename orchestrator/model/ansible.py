@@ -54,7 +54,7 @@ MODULE_HINTS = {
     **dict.fromkeys(
         (
             *("gem", "selinux", "locale_gen", "rpm_key", "htpasswd", "tempfile"),
-            *("docker_container", "make", "seboolean", "ssh_config", "archive"),
+            *("make", "seboolean", "ssh_config", "archive"),
         ),
         _NO_MODULE,
     ),
@@ -81,6 +81,21 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
         "vtype": "type",
     },
     "directory": {"dest": "path", "name": "path"},
+    "docker_container": {
+        "capabilities": "cap_add",
+        "device": "devices",
+        "dns_servers": "dns",
+        "env": "environment",
+        "etc_hosts": "extra_hosts",
+        "exposed_ports": "ports",
+        "groups": "group_add",
+        "healthy_wait_timeout": "within",
+        "log_opts": "log_options",
+        "network_mode": "networks",
+        "published_ports": "ports",
+        "restart_policy": "restart",
+        "working_dir": "workdir",
+    },
     "docker_image": {
         "force_absent": "force",
         "load_path": "load",

@@ -250,7 +250,8 @@ class LazyLookupTransformer(NodeTransformer):
 
 def _applied_names(node: nodes.Filter | nodes.Test) -> list[str]:
     """Return the name of the filter or test, and the names of those that it may apply."""
-    given = (arg.value for arg in node.args[:2] if isinstance(arg, nodes.Const))
+    constants = (arg.value for arg in node.args[:2] if isinstance(arg, nodes.Const))
+    given = [value for value in constants if isinstance(value, str)]
     return [node.name, *given] if node.name in _APPLYING_FILTERS else [node.name]
 
 

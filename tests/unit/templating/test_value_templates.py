@@ -130,6 +130,7 @@ def test_filters_that_people_expect() -> None:
     assert render_value("{{ 'off' | bool }}") is False
     assert render_value("{{ '/a/b.c' | basename }}") == "b.c"
     assert render_value("{{ '/a/b.c' | dirname }}") == "/a"
+    assert render_value("{{ [1, 2, 3] | reject('in', [1, 2]) | list }}") == [3]
     assert (
         render_value("{{ x | to_json }}", x={"a": ["é", None, "<&'"]})
         == '{"a": ["é", null, "<&\'"]}'
