@@ -540,29 +540,14 @@ _LOCAL_PATH = (
 _NO_DATE = "`run.started` is the time of the run; format another one in a step, with `date`"
 
 FILTER_HINTS = {
-    "checksum": "write `hash('sha1')`",
-    "sha1": "write `hash('sha1')`",
-    "md5": "write `hash('md5')`",
-    "from_yaml_all": "write `from_yaml` for each document",
-    "path_join": "write `[a, b] | join('/')`",
-    "urldecode": "there is only `urlencode`",
-    "urlsplit": "write `x | regex_search('//([^/]+)', '\\\\1')` for the host",
-    "to_uuid": "write `hash('sha1')`",
-    "type_debug": "write `x is string`, `is mapping` and the like",
     "shuffle": "write `x | random_seeded(host.name)` for one item, or `x | sort`",
-    "rekey_on_member": "write `{% for %}`, or `items2dict(key_name=…)`",
-    "comment": "write `x | indent(first=true)`, or `# ` at each line in the template",
     "log": "write `**` and `/`: there are no logarithms",
     "pow": "write `x ** y`",
     "root": "write `x ** 0.5`",
-    "combinations": "write two loops: `{% for a in x %}{% for b in x %}`",
-    "permutations": "write two loops: `{% for a in x %}{% for b in x %}`",
     "ipsubnet": "write `ipaddr('subnet')`, or `ipaddr(NUMBER)`",
     "community.general.dict": "write `dict(x)`",
-    "strftime": _NO_DATE,
     "to_datetime": _NO_DATE,
-    **dict.fromkeys(("fileglob", "expandvars", "relpath"), _LOCAL_PATH),
-    **dict.fromkeys(("normpath", "commonpath"), "write the path as it is to be"),
+    **dict.fromkeys(("fileglob", "expandvars"), _LOCAL_PATH),
     **dict.fromkeys(
         ("vault", "unvault"), "see `orch vault`; encrypted values are read as they are"
     ),
@@ -578,13 +563,10 @@ TEST_HINTS = {
     "skip": "write `is skipped`",
     "issubset": "write `is subset(…)`",
     "issuperset": "write `is superset(…)`",
-    "any": "write `x | select | list | length > 0`",
-    "all": "write `x | reject | list | length == 0`",
     "url": "write `is match('https?://')`",
     "uri": "write `is match('[a-z]+:')`",
     "urn": "write `is match('urn:')`",
-    "abs": "write `is match('/')`",
-    "is_abs": "write `is match('/')`",
+    "is_abs": "write `is abs`",
     **dict.fromkeys(
         (
             *("link", "link_exists", "mount", "same_file", "is_link", "is_mount"),

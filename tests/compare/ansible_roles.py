@@ -385,6 +385,10 @@ class TaskChecker:
             if mapped["step"] not in self.orch.step_keys:
                 yield f"param {module}.{name}"
             return
+        if isinstance(mapped, dict) and "pattern" in mapped:
+            for each in value if isinstance(value, list) else (value,):
+                if not re.fullmatch(mapped["pattern"], str(each)):
+                    yield f"value of {module}.{name}: {each}"
         if isinstance(mapped, dict):
             values, mapped = mapped.get("values", {}), mapped.get("param")
         written = _plain(value)

@@ -29,6 +29,9 @@ COUNTS = """\
 - {script: files/x.sh --all, args: {chdir: /srv, creates: /x, executable: python3}}
 - {include_tasks: {file: x.yml, apply: {become: yes, tags: [a]}}, when: x is success}
 - {package_facts: , check_mode: no}
+- {unarchive: {src: a, dest: /b, extra_opts: [--strip-components=1]}}
+- {authorized_key: {user: a, key: k, key_options: no-pty, comment: c}}
+- {apt_key: {url: "https://a/key", id: X, state: present}}
 - {uri: {url: "http://a"}, check_mode: no}
 - {script: x.sh, check_mode: no}
 - {include_vars: "{{ item }}", with_first_found: [{files: ["{{ ansible_os_family }}.yml", a.yml], skip: true}]}
@@ -54,6 +57,10 @@ DOES_NOT = {
     "{uri: {url: x, method: POST}, check_mode: no}": "keyword check_mode of a module",
     "{shell: ls, delegate_to: a, delegate_facts: yes}": "value of delegate_facts",
     "{shell: 'ls {{ ansible_facts.get(x) }}'}": "fact get",
+    "{unarchive: {src: a, dest: /b, extra_opts: [--wildcards]}}": "value of unarchive.extra_opts: --wildcards",
+    "{unarchive: {src: a, dest: /b, extra_opts: '{{ x }}'}}": "value of unarchive.extra_opts: {{ x }}",
+    "{apt_key: {keyserver: a, id: X}}": "param apt_key.keyserver",
+    "{apt_key: {url: a, state: absent}}": "value of apt_key.state",
     "{shell: 'ls {{ ansible_facts.get(\"bios_version\") }}'}": "fact bios_version",
     "{apt: {name: x}, check_mode: no}": "keyword check_mode of a module",
     "{shell: ls, with_filetree: x}": "keyword with_filetree",

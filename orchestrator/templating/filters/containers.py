@@ -6,7 +6,8 @@ Source: the documentation of ``ansible.builtin``'s filters and tests.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import product, zip_longest
+from itertools import combinations, permutations, product, zip_longest
+from math import comb, perm
 from random import Random, SystemRandom
 from typing import Any
 
@@ -310,3 +311,64 @@ def _as_list(value: Any, used_by: str) -> list[Any]:
 def _require_mapping(value: Any, used_by: str) -> None:
     if not isinstance(value, Mapping):
         raise UnusableValueError(f"`{used_by}` requires a mapping, and this is none")
+
+
+def combinations_of(items: Iterable[Any], size: int) -> list[list[Any]]:
+    """Return every choice of ``size`` of the items, in order."""
+    found = list(items)
+    _check_choices(comb(len(found), size) * size)
+    return [list(each) for each in combinations(found, size)]
+
+
+def permutations_of(items: Iterable[Any], size: int | None = None) -> list[list[Any]]:
+    """Return every order of ``size`` of the items, by default of all."""
+    found = list(items)
+    size = len(found) if size is None else size
+    _check_choices(perm(len(found), size) * size)
+    return [list(each) for each in permutations(found, size)]
+
+
+def _check_choices(values: int) -> None:
+    """Raise UnusableValueError if lists would have more values than allowed."""
+    limits.check_items(min(values, limits.MAX_ITEMS + 1))
+
+
+def rekey_on_member(items: Any, key: str, duplicates: str = "error") -> dict[Any, Any]:
+    """Return the mappings by the value that each has for ``key``.
+
+    ``duplicates``: `error` or `overwrite`, for a value that several have.
+    """
+    if duplicates not in ("error", "overwrite"):
+        raise UnusableValueError(f"`duplicates` is error or overwrite, not '{duplicates}'")
+    found: dict[Any, Any] = {}
+    for item in items.values() if isinstance(items, Mapping) else items:
+        if not isinstance(item, Mapping) or key not in item:
+            raise UnusableValueError(f"`rekey_on_member`: an item has no '{key}'")
+        if item[key] in found and duplicates == "error":
+            raise UnusableValueError(
+                f"`rekey_on_member`: several items have the {key} '{item[key]}'",
+                "`duplicates='overwrite'` takes the last one",
+            )
+        found[item[key]] = item
+    return found
+
+
+def type_name(value: Any) -> str:
+    """Return the name of the value's type in Python: str, int, float, bool, list, dict, …."""
+    require_defined(value)
+    if isinstance(value, Mapping):
+        return "dict"
+    for kind in (bool, int, float, list, tuple):
+        if isinstance(value, kind):
+            return kind.__name__
+    return "NoneType" if value is None else "str"
+
+
+def all_true(values: Iterable[Any]) -> bool:
+    """Return True if every value is true."""
+    return all(is_truthy(value) for value in values)
+
+
+def any_true(values: Iterable[Any]) -> bool:
+    """Return True if a value is true."""
+    return any(is_truthy(value) for value in values)

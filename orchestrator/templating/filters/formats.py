@@ -75,6 +75,27 @@ def from_yaml(text: Any) -> Any:
     return value
 
 
+def from_yaml_all(text: Any) -> list[Any]:
+    """Return the values of the documents of a text in YAML 1.1; of none, an empty list."""
+    if text is None:
+        return []
+    import yaml
+
+    text = text_of(text)
+    loader = _yaml_loader()
+    try:
+        _check_depth(yaml.parse(text, Loader=loader))
+        sizes: dict[int, int] = {}
+        for node in yaml.compose_all(text, Loader=loader):
+            _check_node(node, sizes)
+        found = list(yaml.load_all(text, Loader=loader))
+    except yaml.YAMLError as error:
+        what = " ".join(str(error).split())
+        raise UnusableValueError(f"`from_yaml_all`: the text is not YAML: {what}") from None
+    limits.check_all(found)
+    return found
+
+
 def to_yaml(
     value: Any,
     indent: int = 2,

@@ -13,6 +13,7 @@ import time
 import uuid
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote_plus, urlsplit
 
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.shell_quoting import shell_quote
@@ -250,3 +251,85 @@ def _reason(error: ValueError) -> str:
     return (
         error.reason if isinstance(error, UnicodeError) and hasattr(error, "reason") else str(error)
     )
+
+
+def checksum(value: Any) -> str:
+    """Return the SHA-1 of the text, in hexadecimal."""
+    return hash_text(value, "sha1")
+
+
+def md5(value: Any) -> str:
+    """Return the MD5 of the text, in hexadecimal."""
+    return hash_text(value, "md5")
+
+
+def urldecode(value: Any) -> str:
+    """Return the text that was encoded for a URL; a plus sign is a blank."""
+    return unquote_plus(text_of(value))
+
+
+_URL_PARTS = (
+    *("fragment", "hostname", "netloc", "password", "path", "port", "query", "scheme", "username"),
+)
+
+
+def split_url(value: Any, query: str = "") -> Any:
+    """Return the parts of a URL, or the one that is asked for."""
+    if query and query not in _URL_PARTS:
+        raise UnusableValueError(
+            f"`urlsplit`: a URL has no '{query}'", f"it has {', '.join(_URL_PARTS)}"
+        )
+    try:
+        split = urlsplit(text_of(value))
+        found = {name: getattr(split, name) for name in _URL_PARTS}
+    except ValueError as error:
+        raise UnusableValueError(f"`urlsplit`: not a URL: {error}") from None
+    return found[query] if query else found
+
+
+_COMMENT_STYLES = {
+    "plain": ("", "# ", ""),
+    "erlang": ("", "% ", ""),
+    "c": ("", "// ", ""),
+    "cblock": ("/*", " * ", " */"),
+    "xml": ("<!--", " - ", "-->"),
+}
+"""The line before, the beginning of each line, and the line after, by the style of a comment."""
+
+
+def comment(
+    value: Any,
+    style: str = "plain",
+    newline: str = "\n",
+    beginning: str | None = None,
+    prefix: str | None = None,
+    prefix_count: int = 1,
+    decoration: str | None = None,
+    postfix: str | None = None,
+    postfix_count: int = 1,
+    end: str | None = None,
+) -> str:
+    """Return the text as a comment, with an empty line of it before and after."""
+    if style not in _COMMENT_STYLES:
+        raise UnusableValueError(
+            f"`comment`: there is no style '{style}'", f"styles: {', '.join(_COMMENT_STYLES)}"
+        )
+    text = text_of(value)
+    limits.check_sizes("", (prefix_count, postfix_count))
+    first, each, last = _COMMENT_STYLES[style]
+    first, last = (
+        first if beginning is None else beginning,
+        last if end is None else end,
+    )
+    each = each if decoration is None else decoration
+    before = each.rstrip() if prefix is None else prefix
+    after = each.rstrip() if postfix is None else postfix
+    limits.check_length((text.count(newline) + 1) * len(each) + len(text))
+    limits.check_length(len(before) * prefix_count + len(after) * postfix_count)
+    lines = [each + line if line else each.rstrip() for line in text.split(newline)]
+    if lines[-1] == each.rstrip():
+        lines[-1] = each  # the end of the text keeps its blank
+    head = [first] if first else []
+    above = [] if not before else ["" if before == newline else before] * prefix_count
+    below = [after] * postfix_count
+    return newline.join([*head, *above, *lines, *below, *([last] if last else [])])

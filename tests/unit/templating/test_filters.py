@@ -64,13 +64,14 @@ def ansible() -> jinja2.Environment:
     """Return an environment with the filters and tests of ansible-core."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from ansible.plugins.filter import core, mathstuff
+        from ansible.plugins.filter import core, mathstuff, urls, urlsplit
         from ansible.plugins.test import core as core_tests
+        from ansible.plugins.test import files as file_tests
         from ansible.plugins.test import mathstuff as math_tests
     env = jinja2.Environment()
-    for module in (core, mathstuff):
+    for module in (core, mathstuff, urls, urlsplit):
         env.filters.update(module.FilterModule().filters())
-    for module in (core_tests, math_tests):
+    for module in (core_tests, file_tests, math_tests):
         env.tests.update(module.TestModule().tests())
     return env
 
@@ -80,6 +81,57 @@ def of_ansible(expression: str) -> Any:
 
 
 SAME = r"""
+['a', '/b', 'c'] | path_join
+['a/', 'b'] | path_join
+'a' | path_join
+'/a//b/../c/.' | normpath
+'' | normpath
+'/srv/a' | relpath('/srv/b/c')
+'a/b' | relpath('a')
+['/a/b', '/a/c/d'] | commonpath
+['a/b', 'a/b'] | commonpath
+'orch' | checksum
+'orch' | sha1
+'über' | md5
+'a: 1\n---\n- 2\n---\n' | from_yaml_all | list
+none | from_yaml_all
+'a%2Bb+c%20d' | urldecode
+'https://u:p@Host.example:8443/a/b?x=1#f' | urlsplit('hostname')
+'https://u:p@host.example:8443/a/b?x=1#f' | urlsplit
+'//host/a' | urlsplit('netloc')
+'plain' | urlsplit('port')
+'one\n\ntwo' | comment
+'one\n' | comment
+'' | comment
+'one\ntwo' | comment('c')
+'one\ntwo' | comment('cblock')
+'one\ntwo' | comment('xml')
+'one' | comment('erlang', prefix='%%', postfix='')
+'one' | comment('plain', prefix='#######\n#', postfix='#\n#######')
+'one' | comment(decoration='! ')
+'one' | comment('cblock', prefix='', prefix_count=0, postfix_count=0)
+'one' | comment(prefix_count=2, postfix_count=3, beginning='<', end='>')
+'one' | comment(prefix='\n')
+[1, 2, 3] | combinations(2) | map('list') | list
+[1, 2] | combinations(3) | list
+[1, 2, 3] | permutations | map('list') | list
+'abc' | permutations(2) | map('list') | list
+[{'id': 'a', 'x': 1}, {'id': 'b'}] | rekey_on_member('id')
+{'p': {'id': 'a'}, 'q': {'id': 'a', 'x': 1}} | rekey_on_member('id', duplicates='overwrite')
+1 | type_debug
+true | type_debug
+1.5 | type_debug
+'x' | type_debug
+[1] | type_debug
+{'a': 1} | type_debug
+none | type_debug
+'/a' is abs
+'a/b' is abs
+[1, true] is all
+[1, 0] is all
+[] is all
+[0, 1] is any
+[] is any
 true | ternary('a', 'b')
 0 | ternary('a', 'b')
 1 is truthy
@@ -373,7 +425,25 @@ def test_everything_that_an_expression_can_show_has_an_example() -> None:
         ("'a' | password_hash('sha512', 'b', rounds=10**9)", "it is 1,000 to 1,000,000 rounds"),
         ("[1, 2] | random_seeded(none)", "random_seeded(host.name)"),
         ("'a' | ansible.builtin.hash", "write `hash`"),
-        ("'a' | sha1", "write `hash('sha1')`"),
+        ("4 | pow(2)", "write `x ** y`"),
+        ("[] | path_join", "an empty list is not a path"),
+        ("[x] | path_join", "'x' is undefined"),
+        ("'/a' | relpath('b')", "do not begin at the same place"),
+        ("'a' | relpath('')", "do not begin at the same place"),
+        ("['/a', 'b'] | commonpath", "all absolute, or all relative"),
+        ("[] | commonpath", "all absolute, or all relative"),
+        ("'a' | urlsplit('user')", "a URL has no 'user'"),
+        ("'http://[' | urlsplit", "`urlsplit`: not a URL"),
+        ("'http://a:b' | urlsplit", "`urlsplit`: not a URL"),
+        ("'a' | comment('html')", "styles: plain, erlang, c, cblock, xml"),
+        ("'a: [' | from_yaml_all", "`from_yaml_all`: the text is not YAML"),
+        ("[1] | rekey_on_member('a')", "an item has no 'a'"),
+        ("[{'a': 1}, {'a': 1}] | rekey_on_member('a')", "several items have the a '1'"),
+        ("[] | rekey_on_member('a', duplicates='x')", "error or overwrite, not 'x'"),
+        ("x | type_debug", "'x' is undefined"),
+        ("['no'] is all", "any text counts as true"),
+        ("[x] is any", "'x' is undefined"),
+        ("'/a' is is_abs", "write `is abs`"),
         ("'a' | regex_replac('a')", "did you mean 'regex_replace'?"),
         ("'/etc' is directory", "outside of the project"),
         ("'tasks/../..' is exists", "outside of the project"),
@@ -407,6 +477,11 @@ def test_is_refused_with_what_to_write(expression: str, what: str) -> None:
         "{'a': [{'b': pw | upper}]} | json_query('a[0].b')",
         "{'a': pw | upper} | dict2items | map(attribute='value') | first",
         "{'k': pw} | combine({}) | to_nice_yaml | upper",
+        "pw | upper | comment | lower",
+        "[pw, 'x'] | path_join | upper",
+        "pw | checksum",
+        "('a: ' ~ pw | upper) | from_yaml_all | to_json",
+        "('https://' ~ pw ~ '@b') | urlsplit('username') | upper",
     ],
 )
 def test_what_is_made_of_a_secret_is_hidden(expression: str) -> None:
@@ -494,6 +569,12 @@ MERGES = "a: &a {x: 1}\n" + "".join(
         ("{'a': 1} | to_nice_json(indent=1000)", "an indent"),
         ("{'a': 1} | to_nice_yaml(indent=1000)", "an indent"),
         ("range(100000) | zip_longest(*([[]] * 10))", "more than 1,000,000 values"),
+        ("range(1000) | combinations(3)", "more than 1,000,000 values"),
+        ("range(100) | permutations", "more than 1,000,000 values"),
+        ("text | from_yaml_all", "more than 1,000,000 values"),
+        ("big | comment(prefix=big, prefix_count=10000)", f"more than {limits.MAX_TEXT_CHARS:,}"),
+        ("big | comment(newline='a', decoration=big)", f"more than {limits.MAX_TEXT_CHARS:,}"),
+        ("big | comment(newline='')", "the expression fails"),
     ],
 )
 def test_is_bounded(expression: str, what: str) -> None:
