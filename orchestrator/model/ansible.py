@@ -47,6 +47,7 @@ MODULE_HINTS = {
     "postgresql_db": "write `postgres_db: {name: …}`",
     "postgresql_user": "write `postgres_user: {name: …}`",
     "postgresql_query": "write `postgres_query: {query: …}`",
+    "docker_compose_v2": "write `docker_compose: {path: …}`",
     **dict.fromkeys(
         ("docker_image_pull", "docker_image_build", "docker_image_load", "docker_image_tag"),
         "write `docker_image: {name: …}`",
@@ -81,6 +82,12 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
         "vtype": "type",
     },
     "directory": {"dest": "path", "name": "path"},
+    "docker_compose": {
+        "project_name": "project",
+        "project_src": "path",
+        "remove_volumes": "volumes",
+        "wait_timeout": "within",
+    },
     "docker_container": {
         "capabilities": "cap_add",
         "device": "devices",

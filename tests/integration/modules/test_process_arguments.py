@@ -332,6 +332,7 @@ CANNOT = {
     "upload": {"src"},
 }
 WATCHED_ELSEWHERE = {
+    "docker_compose",
     "docker_container",
     "docker_login",
     "debconf",
