@@ -20,6 +20,11 @@ from tests.sshd import SshdServer
 from tests.support.forked_orch import needs_fresh_python, run_forked_orch
 
 TIMEOUT = 120.0
+ENGINE = os.environ.get("ORCH_TEST_ENGINE", "")
+"""The engine of all runs, to run tests unchanged with another one.
+
+``cluster:3`` is a Dask cluster of three workers that all runs of this process share.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,8 @@ class OrchProject:
         """Return an environment without the tester's keys, agent and settings."""
         home = self.root.parent / "home"
         home.mkdir(exist_ok=True)
-        return {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", **more}
+        engine = engine_environ() if ENGINE else {}
+        return {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", **engine, **more}
 
     @contextmanager
     def start_orch(self, *args: str, **env: str) -> Iterator[subprocess.Popen[str]]:
@@ -158,6 +164,16 @@ class OrchProject:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.communicate()
+
+
+def engine_environ() -> dict[str, str]:
+    """Return the variables that select the engine of all runs."""
+    kind, _, workers = ENGINE.partition(":")
+    if kind != "cluster":
+        return {"ORCH_ENGINE": ENGINE}
+    from tests.support.dask_cluster import shared_cluster
+
+    return shared_cluster(int(workers)).environ
 
 
 def interrupt_until_exit(process: subprocess.Popen[str]) -> tuple[str, str]:

@@ -65,6 +65,7 @@ class CommandOptions(Struct, frozen=True, kw_only=True):
     output: str | None = None
     diff_hosts: bool = False
     reports: tuple[str, ...] = ()
+    engine: str | None = None
     resume: ResumeRequest | None = None
 
     @property
@@ -431,6 +432,16 @@ def run_options(command: F) -> F:
         (
             host_options,
             keep_going_option,
+            click.option(
+                "--engine",
+                multiple=True,
+                callback=reject_repeated,
+                metavar="ENGINE",
+                envvar="ORCH_ENGINE",
+                show_envvar=True,
+                help="What drives the hosts: local (this process), dask=local:N (N processes of "
+                "this machine), or dask=tls://HOST:PORT (the workers of a Dask scheduler).",
+            ),
             click.option(
                 "--unreachable",
                 type=click.Choice(["stop", "skip"]),

@@ -23,7 +23,9 @@ from orchestrator.model.secret_masking import SecretMasker
 
 if TYPE_CHECKING:
     from orchestrator.cli.tty_prompt import StdinLines
-    from orchestrator.commands.context import PlanOptions, ProjectContext
+    from orchestrator.commands.context import PlanOptions, ProjectContext, ProjectSelector
+    from orchestrator.commands.plan_source import PlanSource
+    from orchestrator.commands.run_plan import RunEngine
     from orchestrator.executor import CancelToken, RunOptions
     from orchestrator.executor.progress import EarlierRun
     from orchestrator.output.display_options import DisplayOptions
@@ -61,7 +63,8 @@ def run_command(
       orch -s prod run uname -l @failed    on the hosts where the last run failed
     """
     from orchestrator.commands.cli_args import parse_task_requests
-    from orchestrator.commands.context import plan_tasks, plan_without_secrets, tags_of
+    from orchestrator.commands.context import plan_without_secrets, tags_of
+    from orchestrator.commands.plan_source import TaskWords
 
     task_requests = parse_task_requests(words)
     if list_tags:
@@ -73,9 +76,12 @@ def run_command(
         return _print_task_hosts(
             plan_without_secrets(context, task_requests, plan_options(command_options), os.environ)
         )
-    plan = plan_tasks(context, task_requests, plan_options(command_options), os.environ)
+    source = TaskWords(words)
+    plan = source.plan(context, plan_options(command_options), os.environ)
     again = rerun_command(context, command_options, ("run",), words)
-    return run_planned(context, plan, command_options, again, for_ci=True, is_resumable=True)
+    return run_planned(
+        context, plan, command_options, again, for_ci=True, is_resumable=True, source=source
+    )
 
 
 @click.command(
@@ -121,25 +127,29 @@ def exec_command(
       orch -s dev exec --stdin -- tee motd < motd
     """
     from orchestrator.commands.cli_args import read_script, read_stdin
-    from orchestrator.commands.context import plan_task
-    from orchestrator.playbook.adhoc import adhoc_script, adhoc_task
+    from orchestrator.commands.plan_source import AdhocCommand, AdhocScript
 
     if script is None and not any(word.strip() for word in command):
         raise click.UsageError("the command is empty")
     if script is not None and stdin:
         raise click.UsageError("write --script or --stdin, not both")
+    source: PlanSource
     if script is not None:
         title = shlex.join((script.rpartition("/")[2], *command))
-        task = adhoc_script(title, read_script(script), command, readonly=readonly)
+        source = AdhocScript(title, read_script(script), command, readonly=readonly)
     else:
-        text = read_stdin() if stdin else None
-        task = adhoc_task(command, readonly=readonly, stdin=text)
+        source = AdhocCommand(command, readonly, read_stdin() if stdin else None)
     context = load_command_context(command_options, f"exec -- {shlex.join(command)}")
-    plan = plan_task(context, task, plan_options(command_options), os.environ)
+    plan = source.plan(context, plan_options(command_options), os.environ)
     flags = (*(("--readonly",) if readonly else ()), *(("--script", script) if script else ()))
     again = rerun_command(context, command_options, ("exec", *flags), ("--", *command))
     return run_planned(
-        context, plan, command_options, "" if stdin else again, is_resumable=not stdin
+        context,
+        plan,
+        command_options,
+        "" if stdin else again,
+        is_resumable=not stdin,
+        source=source,
     )
 
 
@@ -359,7 +369,19 @@ def load_command_context(
 
     ``connects``: the command connects to the hosts. Raises UsageError and DefinitionError.
     """
-    from orchestrator.commands.context import ProjectSelector, load_context
+    from orchestrator.commands.context import load_context
+
+    selector = project_selector(command_options, connects=connects)
+    masks = click.get_current_context().find_object(SecretMasker)
+    context = load_context(selector, os.environ, example, masks, tell_user)
+    if context.stage_choice.is_default:
+        click.echo(f"Defaulting to {context.stage_choice.name}", err=True)
+    return context
+
+
+def project_selector(command_options: CommandOptions, *, connects: bool = True) -> ProjectSelector:
+    """Return the project, stage and hosts that a command selects."""
+    from orchestrator.commands.context import ProjectSelector
 
     selector = ProjectSelector(
         command_options.directory,
@@ -374,11 +396,30 @@ def load_command_context(
         record = command_options.resume.run.record
         stages = () if selector.inventories else (record.stage,)
         selector = structs.replace(selector, stages=stages, limit=None, hosts=tuple(record.hosts))
-    masks = click.get_current_context().find_object(SecretMasker)
-    context = load_context(selector, os.environ, example, masks, tell_user)
-    if context.stage_choice.is_default:
-        click.echo(f"Defaulting to {context.stage_choice.name}", err=True)
-    return context
+    return selector
+
+
+def run_engine(
+    context: ProjectContext, command_options: CommandOptions, source: PlanSource | None
+) -> RunEngine | None:
+    """Return what drives the hosts instead of this process, or None. Raises UsageError.
+
+    ``source`` is what the command plans, or None if only this process can.
+    """
+    written = context.stage.engine if command_options.engine is None else None
+    name = str(written.data) if written is not None else command_options.engine or "local"
+    if name == "local" or source is None:
+        return None
+    from orchestrator.commands.dask_engine import DaskEngine, parse_engine
+
+    choice = parse_engine(name, written.mark if written is not None else None)
+    if choice is None:
+        return None
+    selector = structs.replace(
+        project_selector(command_options),
+        stages=() if command_options.inventories else (context.stage.name,),
+    )
+    return DaskEngine(choice, selector, source, plan_options(command_options))
 
 
 def run_planned(
@@ -389,12 +430,14 @@ def run_planned(
     *,
     for_ci: bool = False,
     is_resumable: bool = False,
+    source: PlanSource | None = None,
 ) -> int:
     """Run a plan, ask what has to be asked, and return the exit code.
 
     ``rerun`` is the command that runs it again on the hosts that failed, to be shown if some do.
     ``for_ci``: on a CI server, group the lines of each task, and write a summary of the job.
-    ``is_resumable``: the run can be resumed later, unless it is a check. Raises UsageError.
+    ``is_resumable``: the run can be resumed later, unless it is a check. ``source`` is what was
+    planned, if other processes can plan it too. Raises UsageError.
     """
     from orchestrator.cli.tty_prompt import TtyPrompter
     from orchestrator.commands.run_plan import UserInterface, run_plan
@@ -404,6 +447,7 @@ def run_planned(
 
     gc.freeze()  # the plan lives as long as this process: a collection takes 12 ms
     reports = _reports(command_options)
+    engine = run_engine(context, command_options, source)
     _prepare_run(context, plan, command_options)
     terminal_lock = TerminalLock()
     terminal = TtyPrompter(terminal_lock)
@@ -446,6 +490,7 @@ def run_planned(
         user_interface=UserInterface(terminal.prompt_function(), on_abort),
         connecting=command_options.connecting,
         resumed=command_options.resume,
+        engine=engine,
     )
     _report_run(context, plan.run_id, reports, for_ci=for_ci)
     return code

@@ -78,13 +78,17 @@ class ProjectSelector(Struct, frozen=True):
 
 
 class ProjectContext(Struct, frozen=True):
-    """The resolved project, stage and selected hosts."""
+    """The resolved project, stage and selected hosts.
+
+    ``identity`` identifies the project independently of its checkout; '' finds that out.
+    """
 
     root: Path
     stage_choice: StageChoice
     stage: Stage
     hosts: tuple[Host, ...]
     secrets: SecretResolver = field(default_factory=SecretResolver)
+    identity: str = ""
 
 
 def load_context(
@@ -93,14 +97,16 @@ def load_context(
     example: str,
     masks: SecretMasker | None = None,
     tell: Callable[[str], object] = lambda _text: None,
+    fetch_secret: Callable[[Secret], str] | None = None,
 ) -> ProjectContext:
     """Load the stage and select its hosts.
 
     Secrets are added to ``masks`` when they are fetched. ``tell`` is called with notes for the
-    user. Raises UsageError or DefinitionError.
+    user. ``fetch_secret`` returns the value of a secret, instead of its source. Raises UsageError
+    or DefinitionError.
     """
     root, project = _root_of(selector, environ)
-    secrets_source = SecretResolver(masks, secret_fetcher(environ))
+    secrets_source = SecretResolver(masks, fetch_secret or secret_fetcher(environ))
     access = inventory_access(root, environ, secrets_source, refresh=selector.refresh, tell=tell)
     if selector.inventories:
         name = inventory_name(selector.inventories)
@@ -339,7 +345,7 @@ def _build_plan(
         apps=apps,
         root=str(context.root),
         secrets=context.secrets,
-        project_identity=cache(lambda: _project_identity(context.root)),
+        project_identity=cache(lambda: context.identity or _project_identity(context.root)),
         options=options.common,
     )
     try:

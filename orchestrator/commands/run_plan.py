@@ -9,10 +9,10 @@ import hashlib
 import resource
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -35,6 +35,7 @@ from orchestrator.yamlio.local_files import expand_home, path_exists
 
 if TYPE_CHECKING:
     from orchestrator.commands.resume import ResumeRequest
+    from orchestrator.executor.sharded_hosts import Workers
 
 _QUIT_HINT = "press Ctrl-C again after a second to exit immediately, without rollback"
 _QUIT_NOW_HINT = "one more after a second exits immediately, without rollback"
@@ -52,6 +53,22 @@ class UserInterface(Struct, frozen=True):
     on_abort: Callable[[Mapping[str, str]], None]
 
 
+class RunEngine(Protocol):
+    """Drives the hosts of a run in other processes."""
+
+    def start(
+        self,
+        plan: Plan,
+        context: ProjectContext,
+        options: RunOptions,
+        *,
+        prompt: PromptCallback | None,
+        connecting: ConnectionOverrides,
+        environ: Mapping[str, str],
+    ) -> AbstractContextManager[Workers]:
+        """Start the workers of a run, and end them afterwards. Raises UsageError."""
+
+
 def run_plan(
     plan: Plan,
     context: ProjectContext,
@@ -61,11 +78,13 @@ def run_plan(
     user_interface: UserInterface,
     connecting: ConnectionOverrides = NO_OVERRIDES,
     resumed: ResumeRequest | None = None,
+    engine: RunEngine | None = None,
 ) -> ExitCode:
     """Run the plan and return the exit code. The sink is always closed.
 
     ``connecting`` replaces settings of the hosts' connections. ``resumed`` is the run that
-    goes on, if it is not a new one.
+    goes on, if it is not a new one. ``engine`` drives the hosts in other processes. Raises
+    UsageError if it cannot be used.
     """
     check_private(context.root, environ)
     identity_warnings = check_identity_files(context.stage.hosts[name] for name in plan.hosts)
@@ -108,9 +127,25 @@ def run_plan(
         handle_interrupts(on_first_interrupt, on_repeated_interrupt, on_abort),
         closing(transports),
         closing(emit),
+        engine.start(
+            plan,
+            context,
+            options,
+            prompt=user_interface.prompt,
+            connecting=connecting,
+            environ=environ,
+        )
+        if engine is not None
+        else nullcontext() as workers,
     ):
         return execute_plan(
-            plan, context.stage.hosts, transports.connect, emit, options=options, cancel=cancel
+            plan,
+            context.stage.hosts,
+            transports.connect,
+            emit,
+            options=options,
+            cancel=cancel,
+            workers=workers,
         )
 
 

@@ -7,13 +7,19 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Protocol
 
 from msgspec import Struct, field
 
 from orchestrator.errors import ConnectError
 from orchestrator.executor.cancel import CancelToken
 from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
-from orchestrator.executor.parallel import report_failure, run_for_each
+from orchestrator.executor.parallel import (
+    ConnectionFailure,
+    connection_failure,
+    report_failure,
+    run_for_each,
+)
 from orchestrator.executor.remote_query import QueryResult, run_remote_query
 from orchestrator.model.sanitize import quote_output, to_one_line
 from orchestrator.model.shell_quoting import shell_quote
@@ -37,13 +43,25 @@ _RETRY_INTERVAL = 2.0  # seconds between attempts
 class LockRefusal(Struct, frozen=True):
     """Why a lock could not be taken.
 
-    ``is_held``: another run holds it. ``error``: the host could not be reached, or did not reply.
+    ``is_held``: another run holds it. ``failure``: the host could not be reached, or did not
+    reply. ``is_become_failure``: it could be reached, but not as the user.
     """
 
     host: str
     reason: str
     is_held: bool
-    error: ConnectError | SessionLostError | None = None
+    failure: ConnectionFailure | None = None
+    is_become_failure: bool = False
+
+
+def _failed_refusal(name: str, error: ConnectError | SessionLostError) -> LockRefusal:
+    return LockRefusal(
+        name,
+        str(error),
+        is_held=False,
+        failure=connection_failure(error),
+        is_become_failure=isinstance(error, ConnectError) and error.phase == "become",
+    )
 
 
 class LockOwner(Struct, frozen=True):
@@ -59,12 +77,11 @@ class LockOwner(Struct, frozen=True):
     details: Mapping[str, str] = field(default_factory=dict)
 
 
-class AppLocks(Struct):
-    """The locks of one app run.
+class HostLocks(Struct):
+    """The locks of one app run on the hosts that this process connects to.
 
-    ``paths`` are shell words by host, in the order in which every run takes the locks. ``users``
-    are the users to try on each host, until one may create the lock. ``wait_seconds`` limits how
-    long ``take`` retries, and ``notify`` is called with the reason for waiting.
+    ``paths`` are shell words by host. ``users`` are the users to try on each host, until one may
+    create the lock.
     """
 
     connections: ConnectionPool
@@ -72,11 +89,140 @@ class AppLocks(Struct):
     paths: Mapping[str, str]
     users: Mapping[str, Sequence[str]]
     owner: LockOwner
+    emit: EmitFunction
+    _held: dict[str, tuple[str, ShellSession]] = field(default_factory=dict)
+
+    def take(self, name: str) -> LockRefusal | None:
+        """Take the host's lock, or return why that is not possible."""
+        first: LockRefusal | None = None
+        for user in self.users.get(name, ("",)):
+            refusal, denied = self._take_as_user(name, user)
+            if first and refusal and refusal.is_become_failure:
+                continue  # become failed: keep the first refusal, and try the next user
+            if not denied:
+                return refusal
+            first = first or refusal
+        return first
+
+    def _take_as_user(self, name: str, user: str) -> tuple[LockRefusal | None, bool]:
+        """Return the refusal or None, and whether the lock was denied to this user only."""
+        try:
+            session = self.connections.session(name, self.app, user)
+        except ConnectError as error:
+            return _failed_refusal(name, error), False
+        except Exception as error:
+            return LockRefusal(name, self._report_bug(name, error), is_held=False), False
+        try:
+            answer = run_remote_query(session, self._lock_script(name, "take"))
+        except (ConnectError, SessionLostError) as error:
+            if isinstance(error, SessionLostError) or (
+                isinstance(error, ShellNotReadyError) and error.sent
+            ):
+                self._held[name] = user, session  # may be taken: release it later
+            return _failed_refusal(name, error), False
+        except Exception as error:
+            session.close()
+            self._held[name] = user, session
+            return LockRefusal(name, self._report_bug(name, error), is_held=False), False
+        if answer.exit_status == 0:
+            if answer.stdout != _HELD_BY_OUTER_RUN:
+                self._held[name] = user, session
+            return None, False
+        denied = answer.exit_status == _EXIT_DENIED
+        return LockRefusal(
+            name, self._refusal_reason(name, answer), is_held=answer.exit_status == EXIT_LOCKED
+        ), denied
+
+    def _refusal_reason(self, name: str, query_result: QueryResult) -> str:
+        message = f"'{self.app}' on {name}"
+        if query_result.exit_status == EXIT_LOCKED:
+            return f"{message} is locked {describe_owner(query_result.stdout, self.owner.app)}"
+        advice = f"; the lock file would be {self.paths[name]}: {_DENIED_HINT}"
+        denied = query_result.exit_status == _EXIT_DENIED
+        return f"{message} cannot be locked: {_query_error(query_result)}{advice if denied else ''}"
+
+    def renew(self, name: str) -> None:
+        """Bind the lock to the app's new session if the session was reopened.
+
+        Raises SessionLostError and ConnectError.
+        """
+        if name in self._held:
+            user, before = self._held[name]
+            session = self.connections.session(name, self.app, user)
+            if session is not before:
+                run_remote_query(session, self._lock_script(name, "renew"))
+                self._held[name] = user, session
+
+    def release(self, name: str) -> str:
+        """Release the host's lock if it is held; return why that failed, or ''.
+
+        A lock that could not be released stays held here, so the method can be called again.
+        """
+        if name not in self._held:
+            return ""
+        try:
+            answer = self._free(name)
+        except (ConnectError, SessionLostError) as error:
+            return str(error)
+        except Exception as error:
+            return self._report_bug(name, error)
+        if answer.exit_status != 0:
+            return _query_error(answer)
+        del self._held[name]
+        return ""
+
+    def free(self, name: str) -> str:
+        """Free the host's lock, which another process of this run took; return why not, or ''."""
+        for user in self.users.get(name, ("",)):
+            try:
+                session = self.connections.session(name, self.app, user)
+                answer = run_remote_query(session, self._lock_script(name, "free"))
+            except (ConnectError, SessionLostError) as error:
+                return str(error)
+            except Exception as error:
+                return self._report_bug(name, error)
+            if answer.exit_status == 0:
+                return ""
+        return _query_error(answer)
+
+    def _report_bug(self, name: str, error: Exception) -> str:
+        return report_failure(error, self.app, "lock", name, self.emit)
+
+    def _free(self, name: str) -> QueryResult:
+        """Free the lock; retry once if the session is lost, as only our lock is freed."""
+        text, (user, _) = self._lock_script(name, "free"), self._held[name]
+        try:
+            return run_remote_query(self.connections.session(name, self.app, user), text)
+        except (ShellNotReadyError, SessionLostError):
+            return run_remote_query(self.connections.session(name, self.app, user), text)
+
+    def _lock_script(self, name: str, action: str) -> str:
+        return lock_script(self.paths[name], action, self.owner)
+
+
+class LockAccess(Protocol):
+    """Takes and releases the lock of an app on single hosts."""
+
+    def take_lock(self, name: str) -> LockRefusal | None:
+        """Take the host's lock, or return why that is not possible."""
+
+    def release_lock(self, name: str) -> str:
+        """Release the host's lock if it is held; return why that failed, or ''."""
+
+
+class AppLocks(Struct):
+    """The locks of one app run on all its hosts: all of them, or none.
+
+    ``names`` are the hosts in the order in which every run takes the locks. ``wait_seconds`` limits
+    how long ``take`` retries, and ``notify`` is called with the reason for waiting.
+    """
+
+    access: LockAccess
+    names: Sequence[str]
     pool: ThreadPoolExecutor
     wait_seconds: float
     notify: Callable[[str], None]
-    emit: EmitFunction
-    _held_locks: dict[str, tuple[str, ShellSession]] = field(default_factory=dict)
+    _taken: set[str] = field(default_factory=set)
 
     def take(self, hosts: Collection[str], cancel: CancelToken) -> LockRefusal | None:
         """Take the locks of all these hosts, or none of them; return the refusal, or None.
@@ -86,7 +232,7 @@ class AppLocks(Struct):
         gets all. A lock held by an outer run of this run counts as taken and stays the outer run's.
         """
         deadline = time.monotonic() + self.wait_seconds
-        ordered = [name for name in self.paths if name in hosts]
+        ordered = [name for name in self.names if name in hosts]
         last_reason = ""
         while True:
             refusal = self._take_all(ordered)
@@ -111,7 +257,10 @@ class AppLocks(Struct):
         refusals: list[LockRefusal] = []
 
         def take_one(name: str) -> None:
-            if not refusals and (reason := self._take_on_host(name)):
+            if refusals:
+                return
+            self._taken.add(name)
+            if reason := self.access.take_lock(name):
                 refusals.append(reason)
 
         if in_parallel:
@@ -121,103 +270,20 @@ class AppLocks(Struct):
                 take_one(name)
         return refusals[0] if refusals else None
 
-    def _take_on_host(self, name: str) -> LockRefusal | None:
-        first: LockRefusal | None = None
-        for user in self.users.get(name, ("",)):
-            refusal, denied = self._take_as_user(name, user)
-            if first and refusal and getattr(refusal.error, "phase", "") == "become":
-                continue  # become failed: keep the first refusal, and try the next user
-            if not denied:
-                return refusal
-            first = first or refusal
-        return first
-
-    def _take_as_user(self, name: str, user: str) -> tuple[LockRefusal | None, bool]:
-        """Return the refusal or None, and whether the lock was denied to this user only."""
-        try:
-            session = self.connections.session(name, self.app, user)
-        except ConnectError as error:
-            return LockRefusal(name, str(error), is_held=False, error=error), False
-        except Exception as error:
-            return LockRefusal(name, self._report_bug(name, error), is_held=False), False
-        try:
-            answer = run_remote_query(session, self._lock_script(name, "take"))
-        except (ConnectError, SessionLostError) as error:
-            if isinstance(error, SessionLostError) or (
-                isinstance(error, ShellNotReadyError) and error.sent
-            ):
-                self._held_locks[name] = user, session  # may be taken: release it later
-            return LockRefusal(name, str(error), is_held=False, error=error), False
-        except Exception as error:
-            session.close()
-            self._held_locks[name] = user, session
-            return LockRefusal(name, self._report_bug(name, error), is_held=False), False
-        if answer.exit_status == 0:
-            if answer.stdout != _HELD_BY_OUTER_RUN:
-                self._held_locks[name] = user, session
-            return None, False
-        denied = answer.exit_status == _EXIT_DENIED
-        return LockRefusal(
-            name, self._refusal_reason(name, answer), is_held=answer.exit_status == EXIT_LOCKED
-        ), denied
-
-    def _refusal_reason(self, name: str, query_result: QueryResult) -> str:
-        message = f"'{self.app}' on {name}"
-        if query_result.exit_status == EXIT_LOCKED:
-            return f"{message} is locked {describe_owner(query_result.stdout, self.owner.app)}"
-        advice = f"; the lock file would be {self.paths[name]}: {_DENIED_HINT}"
-        denied = query_result.exit_status == _EXIT_DENIED
-        return f"{message} cannot be locked: {_query_error(query_result)}{advice if denied else ''}"
-
-    def renew(self, name: str) -> None:
-        """Bind the lock to the app's new session if the session was reopened.
-
-        Raises SessionLostError and ConnectError.
-        """
-        if name in self._held_locks:
-            user, before = self._held_locks[name]
-            session = self.connections.session(name, self.app, user)
-            if session is not before:
-                run_remote_query(session, self._lock_script(name, "renew"))
-                self._held_locks[name] = user, session
-
     def release_all(self) -> dict[str, str]:
         """Release all locks; return the hosts where that failed, with the reason.
 
-        Locks that could not be released stay held here, so the method can be called again.
+        Locks that could not be released are released again by the next call.
         """
         not_released: dict[str, str] = {}
 
         def release_one(name: str) -> None:
-            try:
-                answer = self._release(name)
-            except (ConnectError, SessionLostError) as error:
-                not_released[name] = str(error)
-            except Exception as error:
-                not_released[name] = self._report_bug(name, error)
-            else:
-                if answer.exit_status != 0:
-                    not_released[name] = _query_error(answer)
+            if reason := self.access.release_lock(name):
+                not_released[name] = reason
 
-        run_for_each(self.pool, release_one, list(self._held_locks))
-        self._held_locks = {
-            name: taken for name, taken in self._held_locks.items() if name in not_released
-        }
+        run_for_each(self.pool, release_one, sorted(self._taken))
+        self._taken = set(not_released)
         return not_released
-
-    def _report_bug(self, name: str, error: Exception) -> str:
-        return report_failure(error, self.app, "lock", name, self.emit)
-
-    def _release(self, name: str) -> QueryResult:
-        """Release the lock; retry once if the session is lost, as only our lock is freed."""
-        text, (user, _) = self._lock_script(name, "free"), self._held_locks[name]
-        try:
-            return run_remote_query(self.connections.session(name, self.app, user), text)
-        except (ShellNotReadyError, SessionLostError):
-            return run_remote_query(self.connections.session(name, self.app, user), text)
-
-    def _lock_script(self, name: str, action: str) -> str:
-        return lock_script(self.paths[name], action, self.owner)
 
 
 def lock_users(app_plan: AppPlan) -> dict[str, list[str]]:

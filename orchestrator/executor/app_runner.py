@@ -10,18 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from orchestrator.errors import ConnectError
-from orchestrator.executor.app_locks import AppLocks, LockOwner, lock_users
+from orchestrator.executor.app_hosts import AppHosts, SideProgram
+from orchestrator.executor.app_locks import AppLocks
 from orchestrator.executor.batch_failures import BatchFailures
 from orchestrator.executor.cancel import CancelToken
-from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
+from orchestrator.executor.connection_pool import EmitFunction
 from orchestrator.executor.host_limits import HostLimits
-from orchestrator.executor.host_runner import HostTaskRunner
-from orchestrator.executor.host_state import HostState, HostTaskState, results_of_all_hosts
-from orchestrator.executor.parallel import report_failure, run_for_each, run_guarded
+from orchestrator.executor.host_state import HostState, results_of_all_hosts
+from orchestrator.executor.parallel import run_for_each
 from orchestrator.executor.progress import EarlierRun
 from orchestrator.model.event import (
-    CONNECT_INTERRUPTED,
     BatchPaused,
     HostFinished,
     TaskFinished,
@@ -30,8 +28,7 @@ from orchestrator.model.event import (
     Warned,
 )
 from orchestrator.model.step_result import Status, StepResult
-from orchestrator.planner.plan import AppPlan, HostPlan, Plan, PlannedTask, StepProgram
-from orchestrator.remote_shell import SessionLostError, ShellNotReadyError
+from orchestrator.planner.plan import AppPlan, HostPlan, Plan, PlannedTask
 
 
 class RunOptions(Struct, frozen=True):
@@ -74,7 +71,7 @@ class AppRunner:
         self,
         app_plan: AppPlan,
         plan: Plan,
-        connections: ConnectionPool,
+        access: AppHosts,
         *,
         emit: EmitFunction,
         pool: ThreadPoolExecutor,
@@ -83,12 +80,12 @@ class AppRunner:
         """Prepare the host states, the preflight check and the locks; nothing is contacted."""
         self.app_plan, self.plan, self.options = app_plan, plan, options
         self.progress = options.progress or EarlierRun()
-        self.connections, self.emit, self.pool = connections, emit, pool
+        self.access, self.emit, self.pool = access, emit, pool
         taking_part = {
             h.host for planned_task in app_plan.planned_tasks for h in planned_task.hosts
         }
         self.host_states = {
-            name: HostState(connections.hosts[name], app_plan.app)
+            name: HostState(access.hosts[name], app_plan.app)
             for name in plan.hosts
             if name in taking_part
         }
@@ -96,9 +93,15 @@ class AppRunner:
         self.failed_hosts: set[str] = set()
         self.failed_by_item: dict[int, set[str]] = {}
         self.batch_failures = BatchFailures(app_plan.planned_tasks)
-        self.preflight_check = PreflightCheck(app_plan, connections, pool, emit)
+        self.preflight_check = PreflightCheck(app_plan, access, pool)
         self.is_locked = self.is_declined = False
-        self.app_locks = self._create_locks()
+        self.app_locks = AppLocks(
+            access,
+            tuple(app_plan.lock_paths),
+            pool,
+            wait_seconds=options.lock_wait,
+            notify=lambda text: emit(Warned(time.time(), text)),
+        )
         numbered_tasks = list(enumerate(app_plan.planned_tasks))
         self.last_task_of_host = (
             {}
@@ -111,22 +114,6 @@ class AppRunner:
             if not planned_task.any_host
             for h in planned_task.hosts
         }
-
-    def _create_locks(self) -> AppLocks:
-        app = self.app_plan.app
-        return AppLocks(
-            self.connections.for_rollback(),
-            app,
-            paths=self.app_plan.lock_paths,
-            users=lock_users(self.app_plan),
-            owner=LockOwner(
-                self.plan.run_id, app or "", self.options.outer_runs, self.options.lock_owner
-            ),
-            pool=self.pool,
-            wait_seconds=self.options.lock_wait,
-            notify=lambda text: self.emit(Warned(time.time(), text)),
-            emit=self.emit,
-        )
 
     def _stays_connected(self) -> bool:
         """Return True if a host may be needed again after its last task."""
@@ -172,18 +159,19 @@ class AppRunner:
         active_hosts = [
             name for name, host_state in self.host_states.items() if not host_state.is_stopped
         ]
-        refusal = self.app_locks.take(active_hosts, self.connections.cancel)
+        refusal = self.app_locks.take(active_hosts, self.access.cancel)
         if refusal is not None:
             self.is_locked = refusal.is_held
-            if refusal.error is not None:
-                mark_connection_failure(self.host_states[refusal.host], refusal.error)
+            if (failure := refusal.failure) is not None:
+                host_state = self.host_states[refusal.host]
+                host_state.raise_status(failure.status, failure.reason, failure.hint)
             elif not refusal.is_held:
                 self.host_states[refusal.host].raise_status(Status.FAILED, refusal.reason)
             self._mark_not_started(0, Status.NOT_STARTED, refusal.reason)
         return refusal is None
 
     def _run_tasks(self) -> None:
-        cancel = self.connections.cancel
+        cancel = self.access.cancel
         for number, planned_task in enumerate(self.app_plan.planned_tasks):
             if cancel.is_cancelled:
                 self._end_run(number, None, "interrupted")
@@ -219,7 +207,7 @@ class AppRunner:
 
     def _stop_here(self, number: int) -> None:
         """End the app run before this task because a person wants so."""
-        if self.connections.cancel.is_cancelled:
+        if self.access.cancel.is_cancelled:
             self._end_run(number, None, "interrupted")
             return
         self.is_declined = True
@@ -232,7 +220,7 @@ class AppRunner:
         is_answered = self.progress.has_started_after(app, number + 1)
         if self.plan.check_mode or ask is None or is_answered:
             return True
-        return ask(planned_task, self.connections.cancel)
+        return ask(planned_task, self.access.cancel)
 
     def _what_to_do(self, number: int, planned_task: PlannedTask) -> str:
         """Pause and ask before a task, where that is wanted; return ``run``, ``skip`` or ``stop``.
@@ -248,14 +236,14 @@ class AppRunner:
         ask = self.options.ask_about_task
         if ask is None or self.progress.is_complete(app, number + 1, planned_task):
             return "run"
-        answer = ask(planned_task, self.connections.cancel)
+        answer = ask(planned_task, self.access.cancel)
         if answer == "skip":
             self.emit(TaskSkipped(time.time(), app, planned_task.task, number + 1))
         return answer
 
     def _pass_gate(self, planned_task: PlannedTask) -> bool:
         """Pause and ask before a batch; return False if it must not start."""
-        gate, cancel = planned_task.gate, self.connections.cancel
+        gate, cancel = planned_task.gate, self.access.cancel
         if gate is None or self.plan.check_mode:
             return True
         if gate.pause:
@@ -347,14 +335,16 @@ class AppRunner:
         self._roll_back(started_hosts, reason)
         hooks, failed_in_hook = dict(self.app_plan.failed_hooks), set[tuple[str, str]]()
         for name in reversed(planned_task.parents if planned_task else ()):
-            for hook in hooks.get(name, ()):
-                if not self.connections.cancel.is_cancelled:
-                    self._run_failed_hook(
-                        hook, hook.parents[hook.parents.index(name) + 1], failed_in_hook
-                    )
+            for index, hook in enumerate(hooks.get(name, ())):
+                if not self.access.cancel.is_cancelled:
+                    side_program = SideProgram(hook.task, hook=name, index=index)
+                    self._run_failed_hook(hook, side_program, failed_in_hook)
 
     def _run_failed_hook(
-        self, planned_task: PlannedTask, hook: str, failed_in_hook: set[tuple[str, str]]
+        self,
+        planned_task: PlannedTask,
+        side_program: SideProgram,
+        failed_in_hook: set[tuple[str, str]],
     ) -> None:
         """Run a task of a ``failed`` hook, also on hosts that took no part in the run so far.
 
@@ -362,6 +352,7 @@ class AppRunner:
         the hook is not run on these hosts.
         """
         known_states = self.host_states
+        hook = planned_task.parents[planned_task.parents.index(side_program.hook) + 1]
         runnable = [
             h
             for h in planned_task.hosts
@@ -370,22 +361,18 @@ class AppRunner:
                 h.host not in known_states or known_states[h.host].status is not Status.UNREACHABLE
             )
         ]
-        programs = {
-            h.host: h.program for h in (runnable[:1] if planned_task.any_host else runnable)
-        }
-        if not programs:
+        names = [h.host for h in (runnable[:1] if planned_task.any_host else runnable)]
+        if not names:
             return
         new = {
-            n: HostState(self.connections.hosts[n], self.app_plan.app)
-            for n in programs
+            n: HostState(self.access.hosts[n], self.app_plan.app)
+            for n in names
             if n not in known_states
         }
         self.host_states = {
-            n: (known_states | new)[n]
-            for n in self.connections.hosts
-            if n in known_states or n in new
+            n: (known_states | new)[n] for n in self.access.hosts if n in known_states or n in new
         }
-        for name, hook_state in self._run_programs(planned_task.task, programs).items():
+        for name, hook_state in self._run_side_program(side_program, names).items():
             self.host_states[name].add_hook_result(planned_task.task, hook_state)
             if hook_state.is_stopped:
                 failed_in_hook.add((hook, name))
@@ -432,64 +419,52 @@ class AppRunner:
             return
         for planned_task, started_hosts in reversed(self.rollback_stack.started_tasks):
             names = hosts_of(planned_task)
-            programs = {
-                host.host: host.rollback
+            hosts = [
+                host.host
                 for host in planned_task.hosts
                 if host.host in names & started_hosts and host.rollback.steps
-            }
-            if not programs:
+            ]
+            if not hosts:
                 continue
             number = 1 + next(
                 n for n, each in enumerate(self.app_plan.planned_tasks) if each is planned_task
             )
-            title = f"rollback of {planned_task.task}"
-            rollback_states = self._run_programs(title, programs, rollback_of=number)
+            side_program = SideProgram(f"rollback of {planned_task.task}", rollback_of=number)
+            rollback_states = self._run_side_program(side_program, hosts)
             for name, host_state in rollback_states.items():
                 self.host_states[name].add_rollback_result(planned_task.task, host_state, reason)
             started_hosts.difference_update(names)
 
-    def _run_programs(
-        self, title: str, programs: Mapping[str, StepProgram], rollback_of: int = 0
+    def _run_side_program(
+        self, side_program: SideProgram, names: Sequence[str]
     ) -> dict[str, HostState]:
-        """Run programs outside the plan's order, each host on its own, and return their states.
-
-        ``rollback_of`` is the number of the task that they roll back; 0 for a hook.
-        """
+        """Run a program outside the plan's order, each host on its own, and return their states."""
         began = time.monotonic()
         separate_states = {
-            name: HostState(self.connections.hosts[name], self.app_plan.app) for name in programs
+            name: HostState(self.access.hosts[name], self.app_plan.app) for name in names
         }
-        limits = HostLimits(self.connections.for_rollback().cancel)
+        limits = HostLimits(CancelToken())  # it goes on if the run is interrupted
         other_results = results_of_all_hosts(self.host_states)
         for name, host_state in separate_states.items():
             if name in self.host_states:
                 host_state.results = self.host_states[name].results
                 host_state.results.update(other_results)
-        steps = max((len(program.steps) for program in programs.values()), default=0)
-        app, connections = self.app_plan.app, self.connections.for_rollback()
-        started = TaskStarted(time.time(), app, title, tuple(programs), steps, number=rollback_of)
-        self.emit(replace(started, rollback=rollback_of > 0))
-
-        def run_program(name: str) -> None:
-            host_state = separate_states[name]
-            task = HostTaskRunner(
-                connections, host_state, title, self.emit, number=rollback_of, limits=limits
-            )
-            run_guarded(
-                lambda: task.run(programs[name]),
-                host_state,
-                title,
-                self.emit,
-                lambda error: mark_connection_failure(host_state, error),
-            )
-            outcome = StepResult(
-                host_state.status or Status.OK, reason=host_state.reason, seconds=host_state.seconds
-            )
-            self.emit(HostFinished(time.time(), app, title, name, outcome, number=rollback_of))
-
-        run_for_each(self.pool, run_program, programs)
+        host_plans = side_program.host_plans(self.app_plan)
+        programs = (
+            host_plans[name].rollback if side_program.rollback_of else host_plans[name].program
+            for name in names
+        )
+        steps = max((len(program.steps) for program in programs), default=0)
+        app, title, number = self.app_plan.app, side_program.title, side_program.rollback_of
+        started = TaskStarted(time.time(), app, title, tuple(names), steps, number=number)
+        self.emit(replace(started, rollback=number > 0))
+        run_for_each(
+            self.pool,
+            lambda name: self.access.run_side_program(side_program, separate_states[name], limits),
+            names,
+        )
         ended = TaskFinished(time.time(), app, title, time.monotonic() - began)
-        self.emit(replace(ended, number=rollback_of))
+        self.emit(replace(ended, number=number))
         return separate_states
 
     def _run_task(self, number: int, planned_task: PlannedTask) -> None:
@@ -517,7 +492,7 @@ class AppRunner:
         if not is_done:
             self.emit(replace(started, number=number + 1, total=total))
         limits = HostLimits(
-            self.connections.cancel,
+            self.access.cancel,
             stops_at_error=planned_task.stops_at_error,
             check_mode=self.plan.check_mode,
         )
@@ -562,7 +537,7 @@ class AppRunner:
         for host in planned_task.hosts:
             host_state = self.host_states[host.host]
             if not host_state.is_stopped:
-                self.preflight_check.connect_host(host_state)
+                self.access.connect(host_state)
             if not host_state.is_stopped:
                 return (host,)
         return planned_task.hosts[:1]
@@ -580,7 +555,7 @@ class AppRunner:
         host_state = self.host_states[host_plan.host]
         if host_state.is_stopped:
             return
-        if self.connections.cancel.is_cancelled:
+        if self.access.cancel.is_cancelled:
             host_state.raise_status(
                 Status.CANCELLED, f"'{planned_task.task}' was not started: interrupted"
             )
@@ -589,16 +564,10 @@ class AppRunner:
 
         progress = self.progress.of_host(self.app_plan.app, number + 1, host_plan.host)
 
-        def run_steps() -> None:
-            self._run_steps(number, planned_task, host_plan, limits)
-
-        run_guarded(
-            run_steps,
-            host_state,
-            planned_task.task,
-            self.emit,
-            lambda error: self.preflight_check.note_failure(host_state, error),
-        )
+        end = self.access.run_task(number, host_plan, host_state, limits)
+        if end.has_begun:
+            self.rollback_stack.add_host(host_plan.host)
+        self._keep_handlers(planned_task, host_plan, host_state, end.pending_handlers)
         if host_state.is_stopped:
             limits.note_failure(host_plan.host)
         if host_state.status is None:
@@ -610,41 +579,7 @@ class AppRunner:
         if self.last_task_of_host.get(host_plan.host) == number or (
             host_state.is_stopped and self.last_task_of_host
         ):
-            self.connections.release(host_plan.host)
-
-    def _run_steps(
-        self, number: int, planned_task: PlannedTask, host_plan: HostPlan, limits: HostLimits
-    ) -> None:
-        """Run the task on one host. Raises ConnectError and SessionLostError."""
-        host_state = self.host_states[host_plan.host]
-        progress = self.progress.of_host(self.app_plan.app, number + 1, host_plan.host)
-        runner = HostTaskRunner(
-            self.connections,
-            host_state,
-            planned_task.task,
-            self.emit,
-            number=number + 1,
-            progress=progress,
-            limits=limits,
-        )
-        if progress is None or not progress.is_complete:
-            self.connections.connect(host_plan.host)
-            self.app_locks.renew(host_plan.host)
-        self.rollback_stack.add_host(host_plan.host)
-        if not runner.run(host_plan.program):
-            self._keep_pending_handlers(planned_task, host_plan, runner, host_state)
-
-    def _keep_pending_handlers(
-        self,
-        planned_task: PlannedTask,
-        host_plan: HostPlan,
-        runner: HostTaskRunner,
-        host_state: HostState,
-    ) -> None:
-        """Record handlers that were notified but did not finish, with their rerun commands."""
-        self._keep_handlers(
-            planned_task, host_plan, host_state, pending_handlers(host_plan, runner.state)
-        )
+            self.access.release(host_plan.host)
 
     def _keep_awaited_handlers(self) -> None:
         """Record the handlers of later planned tasks that have been notified."""
@@ -744,18 +679,6 @@ class RollbackStack:
             names.difference_update(commit.commit_scope.hosts)
 
 
-def pending_handlers(host_plan: HostPlan, task_state: HostTaskState) -> Iterator[str]:
-    """Yield the names of notified but unfinished handlers, in the order of definition."""
-    steps_of: dict[tuple[str, tuple[int, ...]], set[int]] = {}
-    for step in host_plan.steps:
-        if step.handler:
-            steps_of.setdefault((step.handler, step.notified_by), set()).add(step.number)
-    for (name, notified_by), numbers in steps_of.items():
-        is_done = numbers & task_state.finished_steps and not numbers & task_state.failed_steps
-        if not is_done and not task_state.changed_steps.isdisjoint(notified_by):
-            yield name
-
-
 def awaited_handlers(host_plan: HostPlan, host_state: HostState) -> Iterator[str]:
     """Yield the names of handlers that steps of earlier planned tasks have notified."""
     for step in host_plan.steps:
@@ -786,20 +709,6 @@ def rerun_command(
     return shlex.join(("orch", "-s", stage, *arguments))
 
 
-def mark_connection_failure(host_state: HostState, error: ConnectError | SessionLostError) -> None:
-    """Set a host's status to UNREACHABLE, or to LOST if a step ran or may have run."""
-    if isinstance(error, SessionLostError):
-        host_state.raise_status(Status.LOST, f"{error.reason}, between two steps")
-        return
-    diagnostic = error.diagnostics[0]
-    sent = isinstance(error, ShellNotReadyError) and error.sent
-    if sent or host_state.has_run_steps:
-        context = "; commands already sent may have run" if sent else ", between two steps"
-        host_state.raise_status(Status.LOST, diagnostic.message + context, diagnostic.hint)
-    else:
-        host_state.raise_status(Status.UNREACHABLE, diagnostic.message, diagnostic.hint)
-
-
 class PreflightCheck:
     """Connects the hosts of one app run before it starts.
 
@@ -807,15 +716,9 @@ class PreflightCheck:
     cannot be reached.
     """
 
-    def __init__(
-        self,
-        app_plan: AppPlan,
-        connections: ConnectionPool,
-        pool: ThreadPoolExecutor,
-        emit: EmitFunction,
-    ) -> None:
+    def __init__(self, app_plan: AppPlan, access: AppHosts, pool: ThreadPoolExecutor) -> None:
         """Store the plan and collect the hosts that steps are delegated to."""
-        self.app_plan, self.connections, self.pool, self.emit = app_plan, connections, pool, emit
+        self.app_plan, self.access, self.pool = app_plan, access, pool
         self.delegate_unreachable = False
         self.delegate_hosts = {
             step.delegate_to
@@ -825,34 +728,14 @@ class PreflightCheck:
             if step.delegate_to
         }
 
-    def connect_host(self, host_state: HostState) -> None:
-        """Connect a host, or record in its state why that failed."""
-        if self.connections.cancel.is_cancelled:
-            return
-        name = host_state.host.name
-        run_guarded(
-            lambda: self.connections.connect(name),
-            host_state,
-            "connect",
-            self.emit,
-            lambda error: self.note_failure(host_state, error),
-        )
-
-    def note_failure(self, host_state: HostState, error: ConnectError | SessionLostError) -> None:
-        """Record a connect error in the host's state; as cancelled if the run was interrupted."""
-        if self.connections.cancel.is_cancelled:
-            host_state.raise_status(Status.CANCELLED, CONNECT_INTERRUPTED)
-        else:
-            mark_connection_failure(host_state, error)
-
     def connect_all(self, host_states: Mapping[str, HostState], *, skip_unreachable: bool) -> str:
         """Connect every host before anything changes; return why the app run cannot start, or ''.
 
         With ``skip_unreachable`` it starts without the unreachable hosts, unless a task needs one
         of them.
         """
-        run_for_each(self.pool, self.connect_host, host_states.values())
-        if self.connections.cancel.is_cancelled:
+        run_for_each(self.pool, self.access.connect, host_states.values())
+        if self.access.cancel.is_cancelled:
             return "interrupted"
         unreachable = {name for name, state in host_states.items() if state.is_stopped}
         if unreachable and not skip_unreachable:
@@ -869,14 +752,7 @@ class PreflightCheck:
 
     def _connect_delegates(self, host_states: Mapping[str, HostState]) -> str:
         for name in sorted(self.delegate_hosts - host_states.keys()):
-            try:
-                self.connections.connect(name)
-            except ConnectError as error:
-                self.delegate_unreachable = True
-                reason = f"{name}, which steps are delegated to, is unreachable"
-                return f"{reason}: {error.diagnostics[0].message}"
-            except Exception as error:
-                reason = f"{name}, which steps are delegated to, cannot be connected"
-                bug = report_failure(error, self.app_plan.app, "connect", name, self.emit)
-                return f"{reason}: {bug}"
+            if failure := self.access.connect_delegate(name):
+                self.delegate_unreachable = failure.is_unreachable
+                return failure.reason
         return ""

@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from copy import copy
 from typing import TypeAlias
 
@@ -20,6 +20,7 @@ from orchestrator.remote_shell.channel_protocol import Channel, Connection
 
 ConnectFunction: TypeAlias = Callable[[Host], Connection]
 EmitFunction: TypeAlias = Callable[[RunEvent], None]
+DelegateTurn: TypeAlias = Callable[[str], AbstractContextManager[object]]
 
 
 class ConnectionPool:
@@ -28,7 +29,8 @@ class ConnectionPool:
     During rollback, a host whose connection dropped is reconnected once. ``run_id`` is passed to
     every session, which makes it available to steps. ``keeps_notes``: a host whose connection
     breaks keeps a note of how far it came. Connections and sessions come from ``kept`` and are
-    handed back to it, if it is not None.
+    handed back to it, if it is not None. ``delegate_turn`` returns what a user of a delegate's
+    session holds, if other processes use delegates too.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class ConnectionPool:
         kept: KeptConnections | None = None,
         *,
         keeps_notes: bool = False,
+        delegate_turn: DelegateTurn | None = None,
     ) -> None:
         """Create an empty pool for these hosts."""
+        self._delegate_turn = delegate_turn or self._own_turn
         self._run_id, self._kept, self._keeps_notes = run_id, kept, keeps_notes
         self.hosts, self._connect, self._emit, self.cancel = hosts, connect, emit, cancel
         self._lock = threading.Lock()
@@ -186,10 +190,12 @@ class ConnectionPool:
         self, name: str, app: str | None, user: str = ""
     ) -> Iterator[ShellSession]:
         """Yield the app's session on a delegate host; one caller at a time. Raises ConnectError."""
-        with self._lock:
-            turn = self._delegate_locks.setdefault(name, threading.Lock())
-        with turn:
+        with self._delegate_turn(name):
             yield self.session(name, f"{app or ''} delegated", user)
+
+    def _own_turn(self, name: str) -> AbstractContextManager[object]:
+        with self._lock:
+            return self._delegate_locks.setdefault(name, threading.Lock())
 
     def _open_or_reconnect(self, name: str, user: str) -> Channel:
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from orchestrator.executor.cancel import CancelToken
 from orchestrator.planner.plan import ThrottledSteps
@@ -13,7 +13,8 @@ class HostLimits:
     """Counts the hosts that run throttled steps. Thread-safe.
 
     ``stops_at_error``: ``first_failed`` becomes the first host that fails, and no host of the task
-    starts another step then. ``check_mode``: nothing is changed.
+    starts another step then, and ``on_first_failure`` is called with it. ``check_mode``: nothing is
+    changed.
     """
 
     def __init__(
@@ -22,6 +23,7 @@ class HostLimits:
         """Start without any host."""
         self.stops_at_error, self.first_failed = stops_at_error, ""
         self.check_mode = check_mode
+        self.on_first_failure: Callable[[str], object] = lambda _host: None
         self._cancel = cancel
         self._running: dict[str, int] = {}
         self._changed = threading.Condition()
@@ -30,8 +32,11 @@ class HostLimits:
         """Record that a host has failed."""
         if self.stops_at_error:
             with self._changed:
+                is_first = not self.first_failed
                 self.first_failed = self.first_failed or host
                 self._changed.notify_all()
+            if is_first:
+                self.on_first_failure(host)
 
     def enter(self, steps: ThrottledSteps) -> bool:
         """Wait until the host may run the steps; return False if the run has ended before."""

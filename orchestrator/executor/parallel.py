@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from msgspec import Struct
+
 from orchestrator.errors import ConnectError, OrchError, describe_bug
 from orchestrator.executor.check_mode import error_text
 from orchestrator.executor.connection_pool import EmitFunction
 from orchestrator.executor.host_state import HostState
 from orchestrator.model.event import Crashed
 from orchestrator.model.step_result import Status
-from orchestrator.remote_shell import SessionLostError
+from orchestrator.remote_shell import SessionLostError, ShellNotReadyError
 
 T = TypeVar("T")
 
@@ -67,3 +69,31 @@ def report_failure(
         Crashed(time.time(), app, task=task, host=host, error=describe_bug(error), traceback=lines)
     )
     return describe_bug(error)
+
+
+class ConnectionFailure(Struct, frozen=True):
+    """What a lost connection, or one that could not be made, means for the status of its host."""
+
+    status: Status
+    reason: str
+    hint: str = ""
+
+
+def connection_failure(
+    error: ConnectError | SessionLostError, *, has_run_steps: bool = False
+) -> ConnectionFailure:
+    """Return UNREACHABLE, or LOST if a step ran or may have run."""
+    if isinstance(error, SessionLostError):
+        return ConnectionFailure(Status.LOST, f"{error.reason}, between two steps")
+    diagnostic = error.diagnostics[0]
+    sent = isinstance(error, ShellNotReadyError) and error.sent
+    if sent or has_run_steps:
+        context = "; commands already sent may have run" if sent else ", between two steps"
+        return ConnectionFailure(Status.LOST, diagnostic.message + context, diagnostic.hint)
+    return ConnectionFailure(Status.UNREACHABLE, diagnostic.message, diagnostic.hint)
+
+
+def mark_connection_failure(host_state: HostState, error: ConnectError | SessionLostError) -> None:
+    """Set a host's status to UNREACHABLE, or to LOST if a step ran or may have run."""
+    failure = connection_failure(error, has_run_steps=host_state.has_run_steps)
+    host_state.raise_status(failure.status, failure.reason, failure.hint)

@@ -5,21 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
 from orchestrator.errors import ExitCode, SourcePosition
+from orchestrator.executor.app_hosts import AppHosts, LocalAppHosts
+from orchestrator.executor.app_locks import HostLocks, LockOwner, lock_users
 from orchestrator.executor.app_runner import AppRunner, RunOptions
 from orchestrator.executor.cancel import CancelToken
 from orchestrator.executor.connection_pool import ConnectFunction, ConnectionPool, EmitFunction
 from orchestrator.executor.kept_connections import KeptConnections
 from orchestrator.executor.parallel import report_failure, run_for_each
+from orchestrator.executor.progress import EarlierRun
 from orchestrator.model.event import Crashed, RunEvent, RunFinished, RunStarted, Warned
 from orchestrator.model.host import ConnectionOptions as Settings
 from orchestrator.model.host import Host
 from orchestrator.model.step_result import HostSummary, Status
 from orchestrator.planner.plan import CONTROLLER, AppPlan, Plan
+
+if TYPE_CHECKING:
+    from orchestrator.executor.sharded_hosts import Workers
 
 _WOULD_CHANGE_STATUSES = frozenset({Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN})
 
@@ -47,10 +53,12 @@ def execute_plan(
     options: RunOptions,
     cancel: CancelToken,
     kept: KeptConnections | None = None,
+    workers: Workers | None = None,
 ) -> ExitCode:
     """Run the plan and return the exit code; RunFinished has a summary of every host.
 
-    Connections are taken from ``kept`` and handed back to it; without it, they are closed.
+    Connections are taken from ``kept`` and handed back to it; without it, they are closed. With
+    ``workers``, these connect to the hosts instead of this process.
     """
     began = time.monotonic()
     emit(_run_started_event(plan, options))
@@ -63,18 +71,24 @@ def execute_plan(
             crashes.append(event.host)
         emit(event)
 
-    controller = controller_host()
-    run_chain = "/".join((*options.outer_runs, plan.run_id))
-    connections = ConnectionPool(
-        {**hosts, CONTROLLER: controller},
-        connect,
-        emit_and_note,
-        cancel,
-        run_id=run_chain,
-        kept=kept,
-        keeps_notes=options.is_resumable,
-    )
-    run_result = run_app_plans(plan, connections, emit_and_note, options)
+    all_hosts = {**hosts, CONTROLLER: controller_host()}
+    driver: RunDriver
+    if workers is not None:
+        from orchestrator.executor.sharded_hosts import ShardedDriver  # few runs have workers
+
+        driver = ShardedDriver(plan, workers, all_hosts, cancel, emit_and_note)
+    else:
+        connections = ConnectionPool(
+            all_hosts,
+            connect,
+            emit_and_note,
+            cancel,
+            run_id="/".join((*options.outer_runs, plan.run_id)),
+            kept=kept,
+            keeps_notes=options.is_resumable,
+        )
+        driver = LocalDriver(plan, connections, emit_and_note, options)
+    run_result = run_app_plans(plan, driver, emit_and_note, options)
     code = exit_code(
         run_result.summaries,
         interrupted=cancel.is_cancelled,
@@ -128,8 +142,53 @@ def _hosts_of_app(app_plan: AppPlan, plan: Plan) -> tuple[str, ...]:
     return tuple(name for name in plan.hosts if name in taking_part)
 
 
+class RunDriver(Protocol):
+    """Gives each app run its hosts, and releases all of them at the end."""
+
+    def app_hosts(self, app_plan: AppPlan) -> AppHosts:
+        """Return the hosts of an app run."""
+
+    def release_all(self, pool: ThreadPoolExecutor) -> None:
+        """Close what is open to the hosts."""
+
+
+class LocalDriver:
+    """Runs everything in this process."""
+
+    def __init__(
+        self, plan: Plan, connections: ConnectionPool, emit: EmitFunction, options: RunOptions
+    ) -> None:
+        """Store what all app runs share; nothing is contacted."""
+        self._plan, self._connections = plan, connections
+        self._emit, self._options = emit, options
+
+    def app_hosts(self, app_plan: AppPlan) -> LocalAppHosts:
+        """Return the hosts of an app run."""
+        app, options = app_plan.app, self._options
+        locks = HostLocks(
+            self._connections.for_rollback(),
+            app,
+            paths=app_plan.lock_paths,
+            users=lock_users(app_plan),
+            owner=LockOwner(self._plan.run_id, app or "", options.outer_runs, options.lock_owner),
+            emit=self._emit,
+        )
+        progress = options.progress or EarlierRun()
+        return LocalAppHosts(app_plan, self._connections, locks, self._emit, progress)
+
+    def release_all(self, pool: ThreadPoolExecutor) -> None:
+        """Close the connections of all hosts, or hand them back."""
+        run_for_each(pool, self._release, self._connections.connected_hosts())
+
+    def _release(self, name: str) -> None:
+        try:
+            self._connections.release(name)
+        except Exception as error:
+            report_failure(error, None, "disconnect", name, self._emit)
+
+
 def run_app_plans(
-    plan: Plan, connections: ConnectionPool, emit: EmitFunction, options: RunOptions
+    plan: Plan, driver: RunDriver, emit: EmitFunction, options: RunOptions
 ) -> RunResult:
     """Run the app plans in parallel and release all hosts at the end."""
     app_plans = plan.app_plans
@@ -139,7 +198,9 @@ def run_app_plans(
     )
     with ThreadPoolExecutor(max(1, min(options.forks, host_count))) as pool:
         app_runners = [
-            AppRunner(app_plan, plan, connections, emit=emit, pool=pool, options=options)
+            AppRunner(
+                app_plan, plan, driver.app_hosts(app_plan), emit=emit, pool=pool, options=options
+            )
             for app_plan in app_plans
         ]
         try:
@@ -149,9 +210,7 @@ def run_app_plans(
                 with ThreadPoolExecutor(len(app_runners)) as side_by_side:
                     run_for_each(side_by_side, AppRunner.run, app_runners)
         finally:
-            run_for_each(
-                pool, partial(_release_host, connections, emit), connections.connected_hosts()
-            )
+            driver.release_all(pool)
     return RunResult(
         tuple(
             state.summarize()
@@ -162,13 +221,6 @@ def run_app_plans(
         any(runner.is_locked for runner in app_runners),
         any(runner.is_declined for runner in app_runners),
     )
-
-
-def _release_host(connections: ConnectionPool, emit: EmitFunction, name: str) -> None:
-    try:
-        connections.release(name)
-    except Exception as error:
-        report_failure(error, None, "disconnect", name, emit)
 
 
 def exit_code(

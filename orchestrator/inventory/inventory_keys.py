@@ -158,6 +158,18 @@ STAGE: KeyTable = {
         "folders, relative to the project, else to the stage's folder",
         example="ansible: inventory/production",
     ),
+    "engine": FileKey(
+        "text",
+        "What drives the hosts of a run: `local` (one process), `dask=local:N` (N processes of "
+        "this machine) or `dask=tls://HOST:PORT` (the workers of a Dask scheduler)",
+        "local",
+        "engine: dask=local:4",
+    ),
+    "regions": FileKey(
+        "name lists",
+        "Which roles and hosts only the workers of a Dask scheduler with that resource may drive",
+        example="regions: {eu: [web-eu, db1], us: [web-us]}",
+    ),
     **PROGRAM_KEYS,
 }
 """Keys of a stage's ``stage.yml``."""

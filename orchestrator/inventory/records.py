@@ -84,6 +84,8 @@ class StageSettings(Struct, frozen=True):
     ansible: tuple[MarkedKey, ...] = ()
     inventory_cache: float | None = None
     inventory_timeout: float | None = None
+    engine: MarkedValue | None = None
+    regions: Mapping[MarkedKey, tuple[MarkedKey, ...]] | None = None
 
 
 class AnsibleSource(Struct, frozen=True):

@@ -73,6 +73,8 @@ def load_stage(root: Path, stage: str, access: InventoryAccess = DEFAULT_ACCESS)
         connection_notes=connection_notes,
         apps=apps,
         is_ansible=bool(parts[0].ansible),
+        engine=next((s.engine for s in settings if s.engine is not None), None),
+        regions=next((s.regions for s in settings if s.regions is not None), {}),
     )
 
 
@@ -119,6 +121,8 @@ def load_inventories(
         connection_notes=found.connection_notes,
         apps=apps,
         is_ansible=True,
+        engine=next((s.engine for s in settings if s.engine is not None), None),
+        regions=next((s.regions for s in settings if s.regions is not None), {}),
     )
 
 

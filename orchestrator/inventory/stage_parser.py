@@ -294,7 +294,25 @@ class InventoryReader:
             inventory_timeout=self.read.duration(
                 fields.get("inventory_timeout"), "inventory_timeout"
             ),
+            engine=self.read_engine(fields.get("engine")),
+            regions=self.read_regions(fields.get("regions")),
         )
+
+    def read_engine(self, value: MarkedValue | None) -> MarkedValue | None:
+        return value if self.read.text(value, "engine") is not None else None
+
+    def read_regions(
+        self, value: MarkedValue | None
+    ) -> dict[MarkedKey, tuple[MarkedKey, ...]] | None:
+        if value is None:
+            return None
+        if not isinstance(value.data, dict):
+            self.read.report_mismatch(value, "regions", "a mapping", "like {eu: [web-eu, db1]}")
+            return None
+        return {
+            region: self.read.string_list(names, f"regions.{region}") or ()
+            for region, names in value.data.items()
+        }
 
     def read_host_entries(self, name: MarkedKey, value: MarkedValue) -> list[HostEntry]:
         """Return the hosts of one file in ``hosts/``: one host, or one per name of its range."""

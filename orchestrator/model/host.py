@@ -8,7 +8,7 @@ from itertools import chain
 from msgspec import Struct, field
 
 from orchestrator.errors import Diagnostic, SourcePosition
-from orchestrator.model.marked_value import Values
+from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values
 from orchestrator.model.secret import Secret
 
 TRANSPORTS = ("ssh", "openssh", "local", "sandbox")
@@ -187,7 +187,9 @@ class Stage(Struct, frozen=True):
     ``keep_runs`` is the number of runs of all stages that are kept. ``notes`` are warnings for
     ``orch lint``; ``connection_notes`` are those of them that `doctor`
     shows as well: connection settings that have no effect. ``is_ansible``: the hosts are those of
-    an inventory of Ansible, whose values may use what only Ansible has.
+    an inventory of Ansible, whose values may use what only Ansible has. ``engine`` is what drives
+    the hosts, as written; ``regions`` are the roles and hosts by the resource that their workers
+    must have.
     """
 
     name: str
@@ -201,6 +203,8 @@ class Stage(Struct, frozen=True):
     apps: Mapping[str, App] = field(default_factory=dict)
     keep_runs: int = KEPT_RUNS
     is_ansible: bool = False
+    engine: MarkedValue | None = None
+    regions: Mapping[MarkedKey, tuple[MarkedKey, ...]] = field(default_factory=dict)
 
     @property
     def has_encrypted_files(self) -> bool:

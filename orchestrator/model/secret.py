@@ -93,6 +93,11 @@ class SecretResolver:
                 self._values[secret] = value
             return self._values[secret]
 
+    def fetched_values(self) -> dict[Secret, str]:
+        """Return the values of all secrets that have been fetched."""
+        with self._lock:
+            return dict(self._values)
+
     def decrypt_text(self, secret: Secret) -> str | None:
         """Return the text of an encrypted file, which is not masked as a whole.
 

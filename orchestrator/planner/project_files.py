@@ -20,7 +20,13 @@ from orchestrator.model.command import UploadPayload
 from orchestrator.model.secret import VAULT_VALUE, Secret, SecretResolver
 from orchestrator.planner import file_tree
 from orchestrator.templating.filter_calls import NO_FILTERS, OwnFilters
-from orchestrator.yamlio.local_files import display_path, expand_home, path_exists, read_file
+from orchestrator.yamlio.local_files import (
+    display_path,
+    displayed_path,
+    expand_home,
+    path_exists,
+    read_file,
+)
 from orchestrator.yamlio.vault_format import is_vault_text
 
 if TYPE_CHECKING:
@@ -59,7 +65,7 @@ class ProjectFiles:
         A path from the command line is relative to the working directory first.
         """
         written = expand_home(name)
-        folder = Path(mark.path).parent if mark.line else Path()
+        folder = displayed_path(mark.path).parent if mark.line else Path()
         beside_file, in_project = Path(folder, written).absolute(), self._root / written
         chosen = (
             in_project if path_exists(in_project) and not path_exists(beside_file) else beside_file
@@ -168,7 +174,7 @@ class ProjectFiles:
     def _folders(self, mark: SourcePosition) -> tuple[Path, ...]:
         """Return the folders that a path at ``mark`` may be relative to, the first one first."""
         root = self._root.resolve()
-        return (Path(mark.path).parent.absolute(), root) if mark.line else (root,)
+        return (displayed_path(mark.path).parent.absolute(), root) if mark.line else (root,)
 
     def _text(self, path: Path, mark: SourcePosition) -> str:
         """Return the text of a file. Raises UnusableValueError if it cannot be read."""

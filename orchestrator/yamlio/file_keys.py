@@ -35,6 +35,7 @@ VALUE_KINDS: Mapping[str, JsonSchema] = {
     },
     "names": _NAME_LIST,
     "file choices": {"oneOf": [{"$ref": "#/$defs/text"}, {"type": "array", "items": _NAME_LIST}]},
+    "name lists": {"type": "object", "additionalProperties": _NAME_LIST},
     "variables": {"type": ["object", "null"]},
     "environment": {
         "type": ["object", "null", "string"],

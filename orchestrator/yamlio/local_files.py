@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextvars import ContextVar
 from pathlib import Path
 
 from msgspec import Struct
@@ -113,13 +114,43 @@ def natural_sort_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     return [(1, 0, p) if i % 2 == 0 else (0, int(p), "") for i, p in enumerate(parts)], name
 
 
+class DisplayFolders(Struct, frozen=True):
+    """Where paths are displayed from, in a process that plans for another one.
+
+    ``folder`` is the working directory of the other process. The folder ``root`` of this process is
+    shown as ``shown_root``.
+    """
+
+    folder: str
+    root: str
+    shown_root: str
+
+
+DISPLAY_FOLDERS: ContextVar[DisplayFolders | None] = ContextVar("display folders", default=None)
+"""The folders of the current thread; None: this process, as it is."""
+
+
+def displayed_path(text: str) -> Path:
+    """Return the path that ``display_path`` returned this text for."""
+    folders = DISPLAY_FOLDERS.get()
+    if folders is None:
+        return Path(text)
+    path = Path(os.path.normpath(Path(folders.folder, text)))
+    if path.is_relative_to(folders.shown_root):
+        return Path(folders.root, path.relative_to(folders.shown_root))
+    return path
+
+
 def display_path(path: Path) -> str:
     """Return the path for display.
 
     It is relative to the working directory if that is near and makes the path shorter.
     """
+    folders = DISPLAY_FOLDERS.get()
+    if folders is not None and path.is_relative_to(folders.root):
+        path = Path(folders.shown_root, path.relative_to(folders.root))
     try:
-        near = os.path.relpath(path)
+        near = os.path.relpath(path, folders.folder if folders is not None else None)
     except FileNotFoundError:  # the working directory was deleted
         return str(path)
     whole = str(path.absolute())

@@ -31,6 +31,7 @@ _FORKS.set_forkserver_preload(
         for path in sorted(_PACKAGE.rglob("*.py"))
         if path != _MAIN and "starter" not in path.parts
     ]
+    + (["distributed"] if os.environ.get("ORCH_TEST_ENGINE") else [])
 )
 _ONE_ASKS = threading.Lock()
 """Held to start a process, which reads the exit codes of all that have ended, or to read one."""

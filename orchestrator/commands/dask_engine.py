@@ -1,0 +1,547 @@
+"""Runs the hosts of a run in several processes, which Dask's `distributed` starts and connects.
+
+The coordinator, which is orch itself, starts a cluster on this machine or uses a scheduler that
+runs already. Each worker of the cluster gets one long task, which serves a part of the hosts. Their
+messages go through queues of the scheduler, always over TLS.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import importlib
+import logging
+import os
+import pickle
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from orchestrator.commands.context import (
+    PlanOptions,
+    ProjectContext,
+    ProjectSelector,
+    current_user,
+)
+from orchestrator.commands.plan_source import PlanSource
+from orchestrator.commands.project_archive import pack_project, project_digest
+from orchestrator.commands.project_identity import project_identity
+from orchestrator.commands.shard_process import (
+    ProjectCopy,
+    ShardRequest,
+    code_versions,
+    describe_location,
+    plan_digest,
+    serve_shard,
+)
+from orchestrator.errors import Diagnostic, SourcePosition, UsageError, suggest_nearest
+from orchestrator.executor import RunOptions
+from orchestrator.executor.shard_messages import Notice, WorkerEnded, WorkerFailed, WorkerReady
+from orchestrator.executor.shard_worker import MessageSender
+from orchestrator.executor.sharded_hosts import Workers
+from orchestrator.model.host import ConnectionOverrides, Stage
+from orchestrator.model.host_folding import fold_hostnames
+from orchestrator.planner.plan import CONTROLLER, Plan
+from orchestrator.transports.prompts import PromptCallback
+
+EXTRA_HINT = "install it with `pip install 'orch[dask]'`"
+
+_ALIVE_SECONDS = 10.0
+"""How often the coordinator tells its workers that it still runs."""
+
+_START_TIMEOUT = 60.0  # seconds for the workers to begin, and to plan the run
+_QUEUE_SIZE = 64
+"""How many batches of messages may wait in a queue before its sender does."""
+
+_CONFIG: Mapping[str, Any] = {
+    # a task that may have begun is never begun again
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.worker.profile.enabled": False,
+    # nothing is written to disk
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.worker.preload": ["orchestrator.commands.dask_worker_setup"],
+    "distributed.comm.require-encryption": True,
+}
+
+
+class EngineChoice(Struct, frozen=True):
+    """The engine of a run: ``processes`` on this machine, or the scheduler at ``address``."""
+
+    processes: int = 0
+    address: str = ""
+
+
+def parse_engine(text: str, mark: SourcePosition | None = None) -> EngineChoice | None:
+    """Return the engine that a text names, or None for this process.
+
+    ``mark`` is the position of the text. Raises UsageError.
+    """
+    if text in ("", "local"):
+        return None
+    kind, _, where = text.partition("=")
+    where = where or f"local:{max(2, os.cpu_count() or 2)}"
+    number = where.removeprefix("local:")
+    if kind == "dask" and where.startswith("local:") and number.isdecimal() and int(number) > 0:
+        return EngineChoice(processes=int(number))
+    if kind == "dask" and where.startswith("tls://") and where.partition("://")[2]:
+        return EngineChoice(address=where)
+    message = f"unknown engine {text!r}"
+    hint = "write local, dask=local:N or dask=tls://HOST:PORT"
+    if kind == "dask" and where.startswith("tcp://"):
+        hint = "only tls:// is used, because secrets are sent to the workers"
+    raise UsageError(Diagnostic(message, mark or SourcePosition("--engine"), hint))
+
+
+class DaskEngine(Struct, frozen=True):
+    """Drives the hosts of a run in the workers of a cluster.
+
+    ``selector``, ``source`` and ``plan_options`` are those that the plan was made from.
+    """
+
+    choice: EngineChoice
+    selector: ProjectSelector
+    source: PlanSource
+    plan_options: PlanOptions
+
+    @contextmanager
+    def start(
+        self,
+        plan: Plan,
+        context: ProjectContext,
+        options: RunOptions,
+        *,
+        prompt: PromptCallback | None,
+        connecting: ConnectionOverrides,
+        environ: Mapping[str, str],
+    ) -> Iterator[Workers]:
+        """Start the workers, let each plan the run, yield them, and end them.
+
+        Raises UsageError if a worker cannot take part or has another plan; nothing was contacted
+        then.
+        """
+        never, count = threading.Event(), min(self.choice.processes, len(plan.hosts))
+        request = self._make_request(plan, context, options, connecting, environ)
+        request = replace(request, has_prompt=prompt is not None)
+        with ExitStack() as stack:
+            if self.choice.address:
+                client = stack.enter_context(_connect_to_cluster(self.choice.address))
+                divided = _divide_hosts(plan, context.stage, _free_workers(client))
+            else:
+                client = stack.enter_context(_local_cluster(count))
+                everywhere = frozenset(map(str, context.stage.regions))
+                free = dict.fromkeys(_free_workers(client), everywhere)
+                divided = _divide_hosts(plan, context.stage, free)
+            shards = stack.enter_context(_Shards(client, tuple(divided), request))
+            workers = Workers(
+                shards.links,
+                {host: n for n, hosts in enumerate(divided.values()) for host in hosts},
+                prompt=(lambda text, echo: prompt(text, echo, never)) if prompt else None,
+                fetch_secret=context.secrets.resolve_secret,
+                add_secret=context.secrets.masker.add_secret,
+                pack_project=partial(pack_project, context.root),
+            )
+            shards.begin(workers, plan)
+            yield workers
+
+    def _make_request(
+        self,
+        plan: Plan,
+        context: ProjectContext,
+        options: RunOptions,
+        connecting: ConnectionOverrides,
+        environ: Mapping[str, str],
+    ) -> ShardRequest:
+        project, root = None, context.root
+        if self.choice.address:
+            identity = project_identity(root) if context.stage.apps else ""
+            project = ProjectCopy(str(root), project_digest(root), identity)
+        hosts = tuple(host.name for host in context.hosts)
+        run_user = self.plan_options.run_user or current_user()
+        return ShardRequest(
+            versions=code_versions(),
+            selector=replace(self.selector, limit=None, hosts=hosts),
+            source=self.source,
+            plan_options=replace(self.plan_options, run_id=plan.run_id, run_user=run_user),
+            connecting=connecting,
+            environ=dict(environ),
+            project=project,
+            folder=str(Path.cwd()),
+            secrets=context.secrets.fetched_values(),
+            forks=options.forks,
+            outer_runs=options.outer_runs,
+            lock_owner=options.lock_owner,
+            is_resumable=options.is_resumable,
+            progress=options.progress,
+            has_prompt=False,
+        )
+
+
+def _check_steps(plan: Plan) -> None:
+    """Raise UsageError if a step uses this machine, which workers on others cannot."""
+    for app_plan in plan.app_plans:
+        for task in app_plan.planned_tasks:
+            for host in task.hosts:
+                for step in (*host.steps, *host.rollback.steps):
+                    if step.is_download or step.delegate_to == CONTROLLER:
+                        what = "a download" if step.is_download else "a local step"
+                        message = (
+                            f"'{step.name}' is {what}, which workers on other machines cannot do"
+                        )
+                        hint = "run it with --engine local, or with dask=local:N"
+                        raise UsageError(Diagnostic(message, step.mark, hint))
+
+
+@contextmanager
+def _connect_to_cluster(address: str) -> Iterator[Any]:
+    """Connect to a scheduler, with the certificates of Dask's configuration. Raises UsageError."""
+    distributed = _import_distributed()
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    importlib.import_module("dask").config.refresh()
+    security = distributed.Security(require_encryption=True)
+    if not security.tls_client_cert:
+        message = f"no certificate for {address} is configured"
+        hint = "set distributed.comm.tls in Dask's configuration; see the guide on several workers"
+        raise UsageError(Diagnostic(message, None, hint))
+    try:
+        client = distributed.Client(
+            address, security=security, set_as_default=False, timeout=_CONNECT_TIMEOUT
+        )
+    except (OSError, ValueError) as error:
+        message = f"no connection to the scheduler {address}: {str(error) or 'it does not answer'}"
+        raise UsageError(Diagnostic(message, None, _CLUSTER_HINT)) from None
+    with client:
+        yield client
+
+
+def _free_workers(client: Any) -> dict[str, frozenset[str]]:
+    """Return the addresses of workers that have a free thread, each with its resources.
+
+    Raises UsageError if there are none.
+    """
+    found = client.scheduler_info(n_workers=-1)["workers"]
+    if not found:
+        raise UsageError(Diagnostic("the scheduler has no workers", None, _CLUSTER_HINT))
+    tasks = client.processing()
+    free = {
+        address: frozenset(worker.get("resources") or {})
+        for address, worker in sorted(found.items())
+        if len(tasks.get(address, ())) < worker["nthreads"]
+    }
+    if not free:
+        message = f"all {len(found)} workers are busy with other runs"
+        hint = "try again later, or start workers with more threads: each takes so many runs"
+        raise UsageError(Diagnostic(message, None, hint))
+    return free
+
+
+def _divide_hosts(
+    plan: Plan, stage: Stage, workers: Mapping[str, frozenset[str]]
+) -> dict[str, list[str]]:
+    """Return the hosts of each worker that gets some.
+
+    The hosts of a region are divided among the workers that have it as a resource, the others among
+    all. Raises UsageError with the hosts that no worker may drive.
+    """
+    divided: dict[str, list[str]] = {address: [] for address in workers}
+    missing: dict[str, list[str]] = {}
+    by_region = _hosts_by_region(plan.hosts, stage)
+    for region, hosts in by_region.items():
+        able = [address for address, resources in workers.items() if region in ("", *resources)]
+        if not able:
+            missing[region] = hosts
+        for host in hosts:
+            if able:
+                min((divided[address] for address in able), key=len).append(host)
+    if missing:
+        listed = (f"'{region}': {fold_hostnames(hosts)}" for region, hosts in missing.items())
+        message = f"no worker has the resource of the region {'; '.join(listed)}"
+        raise UsageError(Diagnostic(message, None, "start one with --resources REGION=1"))
+    return {address: hosts for address, hosts in divided.items() if hosts}
+
+
+def _hosts_by_region(hosts: Sequence[str], stage: Stage) -> dict[str, list[str]]:
+    """Return the hosts by region, '' for those in none, which come last. Raises UsageError."""
+    region_of: dict[str, str] = {}
+    for region, names in stage.regions.items():
+        for name in names:
+            if name not in stage.roles and name not in stage.hosts:
+                message = f"'{name}' is not a role or host of stage '{stage.name}'"
+                hint = suggest_nearest(name, (*stage.roles, *stage.hosts))
+                raise UsageError(Diagnostic(message, name.mark, hint))
+            for host in stage.roles[name].hosts if name in stage.roles else (name,):
+                other = region_of.setdefault(host, str(region))
+                if other != region:
+                    message = f"'{host}' is in two regions: '{other}' and '{region}'"
+                    raise UsageError(Diagnostic(message, name.mark, "keep one"))
+    found: dict[str, list[str]] = {region: [] for region in (*map(str, stage.regions), "")}
+    for host in hosts:
+        found[region_of.get(host, "")].append(host)
+    return found
+
+
+@contextmanager
+def _local_cluster(processes: int) -> Iterator[Any]:
+    """Start a cluster on this machine that only this process can use; end it afterwards."""
+    distributed = _import_distributed()
+    folder = tempfile.mkdtemp(prefix="orch-dask-")
+    security = distributed.Security.temporary()
+    try:
+        with (
+            importlib.import_module("dask").config.set({**_CONFIG, "temporary-directory": folder}),
+            distributed.LocalCluster(
+                n_workers=processes,
+                threads_per_worker=1,
+                processes=True,
+                security=security,
+                protocol="tls://",
+                host="127.0.0.1",
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+                local_directory=folder,
+            ) as cluster,
+            distributed.Client(cluster, security=security, set_as_default=False) as client,
+        ):
+            yield client
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _import_distributed() -> Any:
+    """Return Dask's package, which is untyped. Raises UsageError."""
+    try:
+        return importlib.import_module("distributed")
+    except ImportError:
+        message = "--engine dask needs the package `distributed`"
+        raise UsageError(Diagnostic(message, None, EXTRA_HINT)) from None
+
+
+class _Link:
+    """The queues to and from the worker of one shard."""
+
+    def __init__(self, name: str, down: Any, up: Any) -> None:
+        self.name, self.up, self._down = name, up, down
+        self._sender = MessageSender(self._send_batch, "to worker")
+
+    def send(self, message: object) -> None:
+        self._sender.send(message)
+
+    def _send_batch(self, batch: Sequence[object]) -> None:
+        try:
+            self._down.put(pickle.dumps(batch))
+        except OSError:
+            raise
+        except Exception as error:  # whatever a connection raises that is being closed
+            raise OSError(str(error)) from error
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._sender.close()
+
+
+class _Shards:
+    """The tasks in the workers, one for each shard."""
+
+    def __init__(self, client: Any, addresses: Sequence[str], request: ShardRequest) -> None:
+        """Give each worker its task, wait for all of them, and send them the request.
+
+        Raises UsageError.
+        """
+        make_queue = _import_distributed().Queue
+        self._client, self._run = client, secrets.token_hex(8)
+        count = len(addresses)
+        hello = make_queue(f"orch-{self._run}-hello", client=client)
+        self._futures = [
+            client.submit(
+                run_shard,
+                self._run,
+                index,
+                key=f"orch-{self._run}-{index}",
+                workers=[address],
+                allow_other_workers=False,
+                pure=False,
+                retries=0,
+            )
+            for index, address in enumerate(addresses)
+        ]
+        instances: dict[int, str] = {}
+        while len(instances) < count:
+            try:
+                index, instance = hello.get(timeout=_START_TIMEOUT)
+            except TimeoutError:
+                missing = ", ".join(addresses[n] for n in range(count) if n not in instances)
+                message = f"no answer from the worker {missing} within {_START_TIMEOUT:g} s"
+                raise UsageError(Diagnostic(message, None, _CLUSTER_HINT)) from None
+            instances[index] = instance
+        self.links = [
+            _Link(
+                addresses[index],
+                make_queue(f"orch-{self._run}-{instances[index]}-down", client=client),
+                make_queue(f"orch-{self._run}-{instances[index]}-up", client=client),
+            )
+            for index in range(count)
+        ]
+        for link in self.links:
+            link.send(request)
+        self._is_ended = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._workers: Workers | None = None
+
+    def __enter__(self) -> _Shards:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the tasks; a worker that does not end is ended with its cluster."""
+        self._is_ended.set()
+        for link in self.links:
+            link.send(Notice("end"))
+            link.close()
+        deadline = time.monotonic() + _END_TIMEOUT
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def begin(self, workers: Workers, plan: Plan) -> None:
+        """Wait until every worker has the same plan, then pass their messages to ``workers``.
+
+        Raises UsageError.
+        """
+        self._workers = workers
+        ready: dict[str, WorkerReady] = {}
+        for index, (link, future) in enumerate(zip(self.links, self._futures, strict=True)):
+            future.add_done_callback(partial(self._note_end, index))
+            ready[link.name] = self._await_plan(index, link)
+        if {each.location for each in ready.values()} != {describe_location()}:
+            _check_steps(plan)
+        digest = plan_digest(plan)
+        for name, each in ready.items():
+            if each.digest != digest:
+                text = f"the worker {name} has another plan than this process"
+                hint = "a template or a program of the inventory gives another result there"
+                raise UsageError(Diagnostic(text, None, hint))
+        self._client.subscribe_topic("all", self._note_event)
+        for index, link in enumerate(self.links):
+            self._start_thread(partial(self._receive, index, link))
+        self._start_thread(self._tell_alive)
+
+    def _start_thread(self, function: Callable[[], None]) -> None:
+        thread = threading.Thread(target=function, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _await_plan(self, index: int, link: _Link) -> WorkerReady:
+        """Wait for a worker's plan, and answer its questions. Raises UsageError."""
+        deadline = time.monotonic() + _START_TIMEOUT
+        ready: WorkerReady | None = None
+        while ready is None:
+            try:
+                batch = link.up.get(timeout=max(0.1, deadline - time.monotonic()))
+            except TimeoutError:
+                message = f"the worker {link.name} did not plan the run in {_START_TIMEOUT:g} s"
+                raise UsageError(Diagnostic(message, None, _CLUSTER_HINT)) from None
+            for message in pickle.loads(batch):
+                if isinstance(message, WorkerFailed):
+                    text = f"the worker {link.name} cannot take part: {message.reason}"
+                    raise UsageError(Diagnostic(text, None, _CLUSTER_HINT))
+                if isinstance(message, WorkerReady):
+                    ready = message
+                elif self._workers is not None:
+                    self._workers.receive(index, message)
+
+        return ready
+
+    def _receive(self, index: int, link: _Link) -> None:
+        assert self._workers is not None
+        while True:
+            try:
+                batch = link.up.get()
+            except Exception as error:  # whatever a lost connection raises
+                self._workers.lose(index, f"the connection to its worker was lost ({error})")
+                return
+            for message in pickle.loads(batch):
+                if isinstance(message, WorkerEnded):
+                    return
+                if isinstance(message, WorkerFailed):
+                    self._workers.lose(index, f"its worker failed: {message.reason}")
+                else:
+                    self._workers.receive(index, message)
+
+    def _note_event(self, event: tuple[float, Any]) -> None:
+        """Handle an event of the scheduler: a worker may have gone.
+
+        The scheduler would keep the task of such a worker for when it returns.
+        """
+        message = event[1]
+        if isinstance(message, dict) and message.get("action") == "remove-worker":
+            for index, link in enumerate(self.links):
+                if link.name == message.get("worker") and not self._is_ended.is_set():
+                    assert self._workers is not None
+                    self._workers.lose(index, f"its worker {link.name} has ended")
+
+    def _note_end(self, index: int, future: Any) -> None:
+        if self._workers is not None and not self._is_ended.is_set():
+            reason = f"its worker {self.links[index].name} has ended"
+            if future.status == "error" and future.type.__name__ != "KilledWorker":
+                reason += f": {future.exception()}"
+            self._workers.lose(index, reason)
+
+    def _tell_alive(self) -> None:
+        while not self._is_ended.wait(_ALIVE_SECONDS):
+            for link in self.links:
+                link.send(Notice("alive"))
+
+
+_CLUSTER_HINT = "see the guide on several workers"
+_END_TIMEOUT = 10.0
+_CONNECT_TIMEOUT = 10.0
+
+
+def run_shard(run: str, index: int) -> None:
+    """Serve one shard of a run; Dask calls this in a worker.
+
+    The request arrives through a queue, because what is an argument of a task may be kept by the
+    scheduler.
+    """
+    distributed, instance = _import_distributed(), secrets.token_hex(8)
+    client = distributed.get_client()
+    down = distributed.Queue(f"orch-{run}-{instance}-down", client=client)
+    up = distributed.Queue(f"orch-{run}-{instance}-up", client=client, maxsize=_QUEUE_SIZE)
+    distributed.Queue(f"orch-{run}-hello", client=client).put((index, instance))
+
+    def receive(timeout: float) -> Sequence[object]:
+        try:
+            messages: Sequence[object] = pickle.loads(down.get(timeout=timeout))
+        except TimeoutError:
+            return ()
+        return messages
+
+    first = receive(_START_TIMEOUT)
+    if not first or not isinstance(first[0], ShardRequest):
+        return  # another worker serves the shard
+    sender = MessageSender(lambda batch: up.put(pickle.dumps(batch)), "to coordinator")
+    rest = list(first[1:])
+
+    def receive_rest(timeout: float) -> Sequence[object]:
+        if rest:
+            messages, rest[:] = tuple(rest), ()
+            return messages
+        return receive(timeout)
+
+    try:
+        # in a thread of its own, which has no settings of an earlier run
+        contextvars.Context().run(serve_shard, first[0], sender.send, receive_rest)
+    finally:
+        sender.send(WorkerEnded())
+        sender.close()

@@ -1,0 +1,234 @@
+"""A worker's part of a run: plan the run again, and do what the coordinator calls for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+import orchestrator
+from orchestrator.commands.context import PlanOptions, ProjectSelector, load_context
+from orchestrator.commands.event_dispatch import EventMasker
+from orchestrator.commands.plan_source import PlanSource
+from orchestrator.commands.project_archive import project_digest, unpack_project
+from orchestrator.commands.run_plan import make_transports, raise_fd_limit
+from orchestrator.errors import OrchError
+from orchestrator.executor import CancelToken, RunOptions
+from orchestrator.executor.connection_pool import ConnectionPool
+from orchestrator.executor.progress import EarlierRun
+from orchestrator.executor.run import LocalDriver, controller_host
+from orchestrator.executor.shard_messages import Events, WorkerFailed, WorkerReady
+from orchestrator.executor.shard_worker import Coordinator, ReportingMasker, ShardServer
+from orchestrator.model.event import RunEvent, Warned
+from orchestrator.model.host import ConnectionOverrides
+from orchestrator.model.secret import Secret
+from orchestrator.model.text_encoding import encode_text
+from orchestrator.planner.plan import CONTROLLER, Plan
+from orchestrator.templating.compile_cache import cache_folder
+from orchestrator.yamlio.local_files import DISPLAY_FOLDERS, DisplayFolders
+
+
+class ProjectCopy(Struct, frozen=True):
+    """The project of a run.
+
+    A worker uses the folder ``root`` if it has it with the same contents (``digest``), else it
+    gets them. ``identity`` identifies the project independently of its checkout.
+    """
+
+    root: str
+    digest: str
+    identity: str = ""
+
+
+class ShardRequest(Struct, frozen=True):
+    """Everything that a worker needs to take part in a run.
+
+    ``project`` is None for a worker that this process has started: it uses the same folder.
+    ``folder`` is orch's working folder, which such a worker uses as well.
+    ``secrets`` are the values that the coordinator has fetched; a worker asks for others.
+    ``has_prompt``: the user can be asked. ``versions``: see ``code_versions``.
+    """
+
+    versions: Mapping[str, str]
+    selector: ProjectSelector
+    source: PlanSource
+    plan_options: PlanOptions
+    connecting: ConnectionOverrides
+    environ: Mapping[str, str]
+    project: ProjectCopy | None
+    folder: str
+    secrets: Mapping[Secret, str]
+    forks: int
+    outer_runs: tuple[str, ...]
+    lock_owner: Mapping[str, str]
+    is_resumable: bool
+    progress: EarlierRun | None
+    has_prompt: bool
+
+
+def code_versions() -> dict[str, str]:
+    """Return the versions of what must be equal in all processes of a run."""
+    return {
+        "orch": orchestrator.__version__,
+        "Python": platform.python_version(),
+        "msgspec": msgspec.__version__,
+    }
+
+
+def describe_location() -> str:
+    """Return a text that is the same for processes that see the same files as the same user."""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{platform.node()} {boot} {Path('/proc/self/ns/mnt').readlink()} {os.getuid()}"
+    return ""
+
+
+def plan_digest(plan: Plan) -> str:
+    """Return a digest over what the plan does, in which order and on which hosts."""
+    digest = hashlib.sha256()
+    for app_plan in plan.app_plans:
+        digest.update(encode_text(f"{app_plan.app}\0{sorted(app_plan.lock_paths.items())}\0"))
+        tasks = [*app_plan.planned_tasks]
+        tasks += [task for _, hooks in app_plan.failed_hooks for task in hooks]
+        for task in tasks:
+            digest.update(encode_text(f"{task.task}\0{task.batch}\0{task.once}\0"))
+            for host in task.hosts:
+                digest.update(encode_text(f"{host.host}\0"))
+                for step in (*host.steps, *host.rollback.steps):
+                    digest.update(encode_text(step.display_text))
+                    digest.update(
+                        encode_text(f"\0{step.number}\0{step.user}\0{step.delegate_to}\0")
+                    )
+    return digest.hexdigest()
+
+
+def serve_shard(
+    request: ShardRequest,
+    send: Callable[[object], None],
+    receive: Callable[[float], Sequence[object]],
+) -> None:
+    """Take part in the run until the coordinator ends it.
+
+    ``receive`` waits for messages for so many seconds at most.
+    """
+    coordinator = Coordinator(send)
+    if (versions := code_versions()) != request.versions:
+        different = (
+            f"{name} {versions.get(name, 'missing')} instead of {version}"
+            for name, version in request.versions.items()
+            if versions.get(name) != version
+        )
+        send(WorkerFailed(f"it has {', '.join(different)}"))
+        return
+    try:
+        if request.project is None:
+            os.chdir(request.folder)  # it serves no other run
+        coordinator.start_receiving(receive)
+        _serve(request, coordinator)
+    except OrchError as error:
+        send(WorkerFailed("; ".join(each.message for each in error.diagnostics)))
+    except (OSError, tarfile.TarError) as error:
+        send(WorkerFailed(str(error)))
+
+
+def _project_folder(project: ProjectCopy, coordinator: Coordinator) -> Path:
+    """Return a folder with the project's contents, which are fetched if this machine lacks them.
+
+    Raises OSError and tarfile.TarError.
+    """
+    root = Path(project.root)
+    if root.is_dir() and project_digest(root) == project.digest:
+        return root
+    caches = cache_folder()
+    if caches is None:
+        raise OSError("there is no folder for caches; set XDG_CACHE_HOME")
+    folder = caches / "orch" / "projects" / project.digest
+    if not folder.is_dir():
+        unpack_project(coordinator.ask("project"), folder)
+    return folder
+
+
+def _serve(request: ShardRequest, coordinator: Coordinator) -> None:
+    masks = ReportingMasker()
+
+    def fetch_secret(secret: Secret) -> str:
+        known = request.secrets.get(secret)
+        return known if known is not None else str(coordinator.ask("secret", secret))
+
+    selector, identity, location = request.selector, "", describe_location()
+    shown: DisplayFolders | None = None
+    if request.project is not None:
+        root = _project_folder(request.project, coordinator)
+        selector, identity = replace(selector, directory=str(root)), request.project.identity
+        location = location if str(root) == request.project.root else ""
+        shown = DisplayFolders(request.folder, str(root), request.project.root)
+    DISPLAY_FOLDERS.set(shown)
+    context = load_context(selector, request.environ, "", masks, fetch_secret=fetch_secret)
+    context = replace(context, identity=identity)
+    plan = request.source.plan(context, request.plan_options, request.environ)
+    if context.stage.is_ansible:
+        from orchestrator.commands.connections import decrypt_passwords
+
+        decrypt_passwords(context.hosts, plan)
+    raise_fd_limit()
+    masks.report = coordinator.send
+    masker, lock = EventMasker(masks), threading.Lock()
+
+    def emit(event: RunEvent) -> None:
+        with lock:
+            coordinator.send(Events(tuple(masker(event))))
+
+    def ask_person(text: str, echo: bool, _stop: threading.Event) -> str | None:
+        answer: str | None = coordinator.ask("prompt", text, echo)
+        return answer
+
+    cancel = CancelToken()
+    transports = make_transports(
+        context,
+        ask_person if request.has_prompt else None,
+        lambda text: emit(Warned(time.time(), text)),
+        request.connecting,
+        record_host_keys=not plan.check_mode,
+    )
+    hosts = {**context.stage.hosts, CONTROLLER: controller_host()}
+    connections = ConnectionPool(
+        hosts,
+        transports.connect,
+        emit,
+        cancel,
+        run_id="/".join((*request.outer_runs, plan.run_id)),
+        keeps_notes=request.is_resumable,
+        delegate_turn=coordinator.delegate_turn,
+    )
+    options = RunOptions(
+        request.forks,
+        outer_runs=request.outer_runs,
+        lock_owner=request.lock_owner,
+        is_resumable=request.is_resumable,
+        progress=request.progress,
+    )
+    driver = LocalDriver(plan, connections, emit, options)
+    server = ShardServer(
+        plan,
+        [driver.app_hosts(app_plan) for app_plan in plan.app_plans],
+        hosts,
+        coordinator,
+        cancel,
+        on_cancel=lambda: transports.reset(cancel.cancel),
+        forks=request.forks,
+        prepare_thread=partial(DISPLAY_FOLDERS.set, shown),
+    )
+    with closing(transports):
+        coordinator.send(WorkerReady(plan_digest(plan), location))
+        server.serve()

@@ -1,0 +1,375 @@
+"""A worker's side of a run whose hosts are driven by several workers.
+
+It has the whole plan and the connections of its hosts, and does what the coordinator calls for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from orchestrator.errors import DefinitionError, describe_bug
+from orchestrator.executor.app_hosts import LocalAppHosts, TaskEnd
+from orchestrator.executor.cancel import CancelToken
+from orchestrator.executor.host_limits import HostLimits
+from orchestrator.executor.host_state import HostState
+from orchestrator.executor.shard_messages import (
+    Answer,
+    CallEnded,
+    Events,
+    HostCall,
+    Notice,
+    Question,
+    SecretFound,
+    WorkerFailed,
+    copy_host_state,
+    update_host_state,
+)
+from orchestrator.model.event import RunEvent
+from orchestrator.model.host import Host
+from orchestrator.model.secret_masking import SecretMasker
+from orchestrator.planner.host_scope import OTHER_HOSTS_RESULTS
+from orchestrator.planner.plan import Plan, ThrottledSteps
+from orchestrator.remote_shell.bootstrap import LEASE_SECONDS
+
+SILENCE_SECONDS = LEASE_SECONDS
+"""How long the coordinator may be silent before its worker ends the running steps."""
+
+SendFunction = Callable[[object], None]
+
+_END_NOTICE = Notice("end")
+
+
+class Coordinator:
+    """The way to the coordinator: sends messages, and asks questions. Thread-safe.
+
+    ``inbox`` has the messages that are no answers, and ends with a notice if the coordinator is
+    silent for too long.
+    """
+
+    def __init__(self, send: SendFunction) -> None:
+        """Store the function that sends a message, in order."""
+        self.send = send
+        self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._numbers = itertools.count(1)
+        self._questions: dict[int, Future[Answer]] = {}
+        self._turns: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+        self._is_gone = False
+
+    def ask(self, kind: str, *arguments: Any) -> Any:
+        """Ask the coordinator and return the answer, or None if it is gone."""
+        number, future = next(self._numbers), Future[Answer]()
+        with self._lock:
+            if self._is_gone:
+                return None
+            self._questions[number] = future
+        self.send(Question(number, kind, arguments))
+        answer = future.result()
+        if answer.errors:
+            raise DefinitionError(*answer.errors)
+        return answer.value
+
+    def receive(self, answer: Answer) -> None:
+        """Hand an answer to who waits for it."""
+        with self._lock:
+            future = self._questions.pop(answer.number, None)
+        if future is not None:
+            future.set_result(answer)
+
+    def start_receiving(self, receive: Callable[[float], Sequence[object]]) -> None:
+        """Receive messages in a thread of its own: hand out answers, and keep the others.
+
+        ``receive`` waits for messages for so many seconds at most; it may raise OSError.
+        """
+        threading.Thread(target=self._receive_all, args=(receive,), daemon=True).start()
+
+    def _receive_all(self, receive: Callable[[float], Sequence[object]]) -> None:
+        is_ended = False
+        while not is_ended:
+            try:
+                messages = receive(SILENCE_SECONDS)
+            except OSError:
+                messages = ()
+            is_ended = not messages
+            for message in messages:
+                if isinstance(message, Answer):
+                    self.receive(message)
+                else:
+                    self.inbox.put(message)
+                    is_ended = is_ended or message == _END_NOTICE
+        self.inbox.put(_END_NOTICE)
+        self.note_gone()
+
+    def note_gone(self) -> None:
+        """Answer all questions with None."""
+        with self._lock:
+            self._is_gone = True
+            waiting = list(self._questions.values())
+            self._questions.clear()
+        for future in waiting:
+            future.set_result(Answer(0))
+
+    @contextmanager
+    def delegate_turn(self, name: str) -> Iterator[None]:
+        """Hold the turn of a host that steps are delegated to, among all workers."""
+        with self._lock:
+            own = self._turns.setdefault(name, threading.Lock())
+        with own:  # one thread of this worker at a time
+            self.ask("begin_turn", name)
+            try:
+                yield
+            finally:
+                self.ask("end_turn", name)
+
+    def emit(self, event: RunEvent) -> None:
+        """Send an event."""
+        self.send(Events((event,)))
+
+
+class ReportingMasker(SecretMasker):
+    """A masker that reports each secret that it learns after ``report`` is set."""
+
+    def __init__(self) -> None:
+        """Start without secrets."""
+        super().__init__()
+        self.report: SendFunction | None = None
+
+    def add_secret(self, name: str, text: str) -> None:
+        """Mask this text from now on."""
+        super().add_secret(name, text)
+        if self.report is not None:
+            self.report(SecretFound(name, text))
+
+
+class RemoteResults(Mapping[str, Mapping[str, Any]]):
+    """The results of all hosts at the start of a task, asked for when a template needs them."""
+
+    def __init__(self, coordinator: Coordinator, call: int, hosts: Mapping[str, Host]) -> None:
+        """Store the call of the task; nothing is asked yet."""
+        self._coordinator, self._call, self._hosts = coordinator, call, hosts
+        self._known: dict[str, Mapping[str, Any]] = {}
+
+    def __getitem__(self, host: str) -> Mapping[str, Any]:
+        """Return the results of a host."""
+        if host not in self._hosts:
+            raise KeyError(host)
+        if host not in self._known:
+            self._known[host] = self._coordinator.ask("results", self._call, host) or {}
+        return self._known[host]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the hosts."""
+        return iter(self._hosts)
+
+    def __len__(self) -> int:
+        """Return the number of hosts."""
+        return len(self._hosts)
+
+
+class SharedLimits(HostLimits):
+    """The limits of a task whose hosts are driven by several workers."""
+
+    def __init__(
+        self,
+        cancel: CancelToken,
+        coordinator: Coordinator,
+        task: tuple[int, int | str],
+        *,
+        stops_at_error: bool,
+        check_mode: bool,
+    ) -> None:
+        """Store the index of the app, and the index or title of the task."""
+        super().__init__(cancel, stops_at_error=stops_at_error, check_mode=check_mode)
+        self._coordinator, self._task = coordinator, task
+
+    def enter(self, steps: ThrottledSteps) -> bool:
+        """Wait until the host may run the steps; return False if the run has ended before."""
+        return bool(self._coordinator.ask("enter_limit", *self._task, steps))
+
+    def leave(self, steps: ThrottledSteps) -> None:
+        """Let the next host run the steps."""
+        self._coordinator.ask("leave_limit", *self._task, steps)
+
+
+class ShardServer:
+    """Does what the coordinator calls for, each call in a thread of its own."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        app_hosts: Sequence[LocalAppHosts],
+        hosts: Mapping[str, Host],
+        coordinator: Coordinator,
+        cancel: CancelToken,
+        on_cancel: Callable[[], object],
+        forks: int,
+        prepare_thread: Callable[[], object],
+    ) -> None:
+        """Store the plan and the hosts of each of its apps.
+
+        ``on_cancel`` is called if the run is interrupted. ``forks`` is how many hosts the run
+        works on at once; ``prepare_thread`` is called in each of their threads.
+        """
+        self._plan, self._app_hosts, self._hosts = plan, app_hosts, hosts
+        self._coordinator, self._cancel, self._on_cancel = coordinator, cancel, on_cancel
+        self._pool = ThreadPoolExecutor(
+            forks, thread_name_prefix="host", initializer=prepare_thread
+        )
+        self._lock = threading.Lock()
+        self._states: dict[tuple[int, str], tuple[HostState, dict[str, object]]] = {}
+        self._limits: dict[tuple[int, int | str], SharedLimits] = {}
+        self._plans = {
+            (app, number, host.host): host
+            for app, app_plan in enumerate(plan.app_plans)
+            for number, task in enumerate(app_plan.planned_tasks)
+            for host in task.hosts
+        }
+
+    def serve(self) -> None:
+        """Handle messages until the coordinator ends the run."""
+        try:
+            while self._handle(self._coordinator.inbox.get()):
+                pass
+        finally:
+            self._coordinator.note_gone()
+            self._on_cancel()
+            self._pool.shutdown(wait=True)
+
+    def _handle(self, message: object) -> bool:
+        """Handle one message; return False if it is the last one."""
+        match message:
+            case HostCall():
+                self._pool.submit(self._run, message)
+            case Notice(kind="end"):
+                return False
+            case Notice(kind="cancel"):
+                self._on_cancel()
+            case Notice(kind="host_failed"):
+                app, number, host = message.arguments
+                self._limits_of(app, number).note_failure(host)
+        return True
+
+    def _run(self, call: HostCall) -> None:
+        try:
+            self._coordinator.send(self._run_call(call))
+        except Exception as error:  # what concerns one host is handled further down
+            self._coordinator.send(WorkerFailed(describe_bug(error)))
+
+    def _run_call(self, call: HostCall) -> CallEnded:
+        hosts = self._app_hosts[call.app]
+        value: object = None
+        host_state, known = self._state_of(call)
+        match call.operation:
+            case "connect":
+                hosts.connect(host_state)
+            case "connect_delegate":
+                value = hosts.connect_delegate(call.host)
+            case "run_task":
+                value = self._run_task(call, host_state)
+            case "run_side_program":
+                (side_program,) = call.arguments
+                limits = self._limits_of(call.app, side_program.title)
+                hosts.run_side_program(side_program, host_state, limits)
+            case "take_lock":
+                value = hosts.take_lock(call.host)
+            case "release_lock":
+                value = hosts.release_lock(call.host)
+            case "free_lock":
+                value = hosts.free_lock(call.host)
+            case "release":
+                hosts.release(call.host)
+        copied = copy_host_state(host_state, known) if call.state is not None else None
+        return CallEnded(call.number, copied, value)
+
+    def _run_task(self, call: HostCall, host_state: HostState) -> TaskEnd:
+        (number,) = call.arguments
+        host_plan = self._plans[call.app, number, call.host]
+        limits = self._limits_of(call.app, number)
+        end = self._app_hosts[call.app].run_task(number, host_plan, host_state, limits)
+        if host_state.is_stopped:
+            limits.note_failure(call.host)  # at once; the coordinator tells the other workers
+        return end
+
+    def _state_of(self, call: HostCall) -> tuple[HostState, dict[str, object]]:
+        """Return the host's state as the call has it, and the results that the other side knows."""
+        app, key = self._plan.app_plans[call.app].app, (call.app, call.host)
+        with self._lock:
+            host_state, known = self._states.setdefault(
+                key, (HostState(self._hosts[call.host], app), {})
+            )
+        if call.state is None:
+            return host_state, known
+        if call.operation == "run_side_program":
+            results = host_state.results
+            host_state = HostState(self._hosts[call.host], app, results=results)
+        update_host_state(host_state, call.state, known)
+        host_state.results[OTHER_HOSTS_RESULTS] = RemoteResults(
+            self._coordinator, call.number, self._hosts
+        )
+        return host_state, known
+
+    def _limits_of(self, app: int, task: int | str) -> SharedLimits:
+        """Return the limits of a task, or of a program outside the plan's order."""
+        stops, cancel = False, CancelToken()
+        if isinstance(task, int):
+            stops = self._plan.app_plans[app].planned_tasks[task].stops_at_error
+            cancel = self._cancel
+        with self._lock:
+            return self._limits.setdefault(
+                (app, task),
+                SharedLimits(
+                    cancel,
+                    self._coordinator,
+                    (app, task),
+                    stops_at_error=stops,
+                    check_mode=self._plan.check_mode,
+                ),
+            )
+
+
+class MessageSender:
+    """Sends messages in order, in a thread of its own, as many at once as have gathered.
+
+    ``send_batch`` sends some; if it raises OSError, the rest is dropped and ``is_broken`` set.
+    """
+
+    def __init__(self, send_batch: Callable[[Sequence[object]], None], name: str) -> None:
+        """Start the thread."""
+        self._send_batch, self.is_broken = send_batch, False
+        self._queue: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def send(self, message: object) -> None:
+        """Send a message soon."""
+        self._queue.put(message)
+
+    def close(self) -> None:
+        """Send what is left, and end the thread."""
+        self._queue.put(_END)
+        self._thread.join()
+
+    def _run(self) -> None:
+        is_ended = False
+        while not is_ended:
+            batch = [self._queue.get()]
+            while len(batch) < _MAX_BATCH and not self._queue.empty():
+                batch.append(self._queue.get())
+            if _END in batch:
+                batch, is_ended = batch[: batch.index(_END)], True
+            if batch and not self.is_broken:
+                try:
+                    self._send_batch(batch)
+                except OSError:
+                    self.is_broken = True
+
+
+_END = object()
+_MAX_BATCH = 2000
+"""Limit of the messages that are sent together."""

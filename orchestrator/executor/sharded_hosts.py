@@ -1,0 +1,464 @@
+"""The coordinator's side of a run whose hosts are driven by several workers.
+
+The app runner runs here, with the plan and the state of every host. Whatever needs a connection is
+a call to the worker that has the host.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from orchestrator.errors import Diagnostic, OrchError, describe_bug
+from orchestrator.executor.app_hosts import DelegateFailure, SideProgram, TaskEnd
+from orchestrator.executor.app_locks import LockRefusal
+from orchestrator.executor.cancel import CancelToken
+from orchestrator.executor.connection_pool import EmitFunction
+from orchestrator.executor.host_limits import HostLimits
+from orchestrator.executor.host_state import COUNTER_BY_STATUS, HostState
+from orchestrator.executor.parallel import ConnectionFailure
+from orchestrator.executor.shard_messages import (
+    Answer,
+    CallEnded,
+    Events,
+    HostCall,
+    Notice,
+    Question,
+    SecretFound,
+    copy_host_state,
+    update_host_state,
+)
+from orchestrator.model.event import HostFinished, RunEvent, StepFinished, StepStarted
+from orchestrator.model.host import Host
+from orchestrator.model.step_result import Status, StepResult
+from orchestrator.planner.host_scope import OTHER_HOSTS_RESULTS
+from orchestrator.planner.plan import CONTROLLER, AppPlan, HostPlan, Plan, ThrottledSteps
+
+AskPerson = Callable[[str, bool], str | None]
+
+
+class WorkerLostError(Exception):
+    """The worker that drives a host has ended."""
+
+
+class WorkerLink(Protocol):
+    """The way to one worker."""
+
+    name: str
+
+    def send(self, message: object) -> None:
+        """Send a message; messages arrive in order. Does not wait, and never fails."""
+
+
+class _PendingCall:
+    """A call that a worker has not ended yet."""
+
+    def __init__(self, worker: int, host_state: HostState | None) -> None:
+        self.worker, self.host_state = worker, host_state
+        self.future: Future[CallEnded] = Future()
+
+
+class Workers:
+    """The workers of a run. Thread-safe.
+
+    ``worker_of`` is the index of the worker that drives a host. ``prompt`` asks the user,
+    ``fetch_secret`` returns the value of a secret, and ``pack_project`` the project's files.
+    ``add_secret`` is called with each secret that a worker learns.
+    """
+
+    def __init__(
+        self,
+        links: Sequence[WorkerLink],
+        worker_of: Mapping[str, int],
+        *,
+        prompt: AskPerson | None,
+        fetch_secret: Callable[[Any], str],
+        add_secret: Callable[[str, str], object],
+        pack_project: Callable[[], bytes],
+    ) -> None:
+        """Store the ways to the workers, which are ready for calls."""
+        self.links, self.worker_of = links, worker_of
+        self._prompt, self._fetch_secret, self._add_secret = prompt, fetch_secret, add_secret
+        self._pack_project = pack_project
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._calls: dict[int, _PendingCall] = {}
+        self._lost: dict[int, str] = {}
+        self._emit: EmitFunction = lambda _event: None
+        self._limits: dict[tuple[int, int | str], HostLimits] = {}
+        self._slots: dict[int, list[tuple[HostLimits, ThrottledSteps]]] = {}
+        self._turns: dict[str, _Turn] = {}
+        self._answers: dict[str, str | None] = {}
+        self._prompt_lock = threading.Lock()
+        self._running: dict[str, StepStarted] = {}
+        self._finished: dict[str, list[StepResult]] = {}
+        self._questions = ThreadPoolExecutor(1024, thread_name_prefix="question")
+
+    def begin(self, emit: EmitFunction, cancel: CancelToken) -> None:
+        """Pass events to ``emit`` from now on, and an interrupt to the workers."""
+        self._emit = emit
+        cancel.add_callback(lambda: self.notify_all(Notice("cancel")))
+
+    def notify_all(self, notice: Notice) -> None:
+        """Send a notice to every worker."""
+        for link in self.links:
+            link.send(notice)
+
+    def lost_reason(self, worker: int) -> str:
+        """Return why a worker has ended, or '' if it has not."""
+        return self._lost.get(worker, "")
+
+    def call(self, worker: int, call: HostCall, host_state: HostState | None) -> CallEnded:
+        """Let a worker do something for a host, and return how that ended.
+
+        The call gets its number here; ``host_state`` answers what it asks. Raises WorkerLostError.
+        """
+        pending = _PendingCall(worker, host_state)
+        with self._lock:
+            if worker in self._lost:
+                raise WorkerLostError(self._lost[worker])
+            self._finished.pop(call.host, None)
+            number = next(self._numbers)
+            self._calls[number] = pending
+            self.links[worker].send(replace(call, number=number))
+        return pending.future.result()
+
+    def receive(self, worker: int, message: object) -> None:
+        """Handle a message of a worker; called by one thread a worker."""
+        match message:
+            case Events():
+                for event in message.events:
+                    self._note_running(event)
+                    self._emit(event)
+            case CallEnded():
+                with self._lock:
+                    pending = self._calls.pop(message.number, None)
+                if pending is not None:
+                    pending.future.set_result(message)
+            case SecretFound():
+                self._add_secret(message.name, message.text)
+            case Question():
+                self._questions.submit(self._answer, worker, message)
+
+    def _note_running(self, event: RunEvent) -> None:
+        if isinstance(event, StepStarted):
+            self._running[event.host] = event
+        elif isinstance(event, StepFinished):
+            self._running.pop(event.host, None)
+            self._finished.setdefault(event.host, []).append(event.outcome)
+
+    def lose(self, worker: int, reason: str) -> None:
+        """Record that a worker has ended: its calls fail, and so do later ones."""
+        with self._lock:
+            if worker in self._lost:
+                return
+            self._lost[worker] = reason
+            calls = [n for n, each in self._calls.items() if each.worker == worker]
+            pending = [self._calls.pop(number) for number in calls]
+        for turn in list(self._turns.values()):
+            turn.end_of(worker)
+        for limits, steps in self._slots.pop(worker, []):
+            limits.leave(steps)
+        for each in pending:
+            each.future.set_exception(WorkerLostError(reason))
+
+    def take_progress(self, host: str) -> tuple[list[StepResult], StepStarted | None]:
+        """Return what is known of a call that was lost: the ended steps, and the running one."""
+        return self._finished.pop(host, []), self._running.pop(host, None)
+
+    def use_limits(self, app: int, task: int | str, limits: HostLimits) -> None:
+        """Remember the limits of a task, which its hosts in all workers share."""
+        self._limits[app, task] = limits
+
+    def close(self) -> None:
+        """End the workers' part of the run."""
+        self.notify_all(Notice("end"))
+        self._questions.shutdown(wait=False, cancel_futures=True)
+
+    def _answer(self, worker: int, question: Question) -> None:
+        try:
+            answer = Answer(question.number, self._answer_to(worker, question))
+        except OrchError as error:
+            answer = Answer(question.number, errors=error.diagnostics)
+        except Exception as error:
+            answer = Answer(question.number, errors=(Diagnostic(describe_bug(error)),))
+        self.links[worker].send(answer)
+
+    def _answer_to(self, worker: int, question: Question) -> Any:
+        arguments = question.arguments
+        match question.kind:
+            case "results":
+                return self._results_of(*arguments)
+            case "enter_limit":
+                return self._enter_limit(worker, *arguments)
+            case "leave_limit":
+                app, task, steps = arguments
+                self._slots[worker].remove((self._limits[app, task], steps))
+                self._limits[app, task].leave(steps)
+            case "begin_turn":
+                self._turn_of(arguments[0]).begin(worker, lambda: bool(self.lost_reason(worker)))
+            case "end_turn":
+                self._turn_of(arguments[0]).end_of(worker)
+            case "prompt":
+                return self._ask_person(*arguments)
+            case "secret":
+                return self._fetch_secret(arguments[0])
+            case "project":
+                return self._pack_project()
+            case _:
+                raise ValueError(f"unknown question {question.kind!r}")
+        return None
+
+    def _results_of(self, call: int, host: str) -> Mapping[str, Any]:
+        """Return the results of another host as they were when the task of a call began."""
+        with self._lock:
+            pending = self._calls.get(call)
+        if pending is None or pending.host_state is None:
+            return {}
+        all_results: Mapping[str, Mapping[str, Any]]
+        all_results = pending.host_state.results.get(OTHER_HOSTS_RESULTS, {})
+        return all_results.get(host, {})
+
+    def _enter_limit(self, worker: int, app: int, task: int | str, steps: ThrottledSteps) -> bool:
+        limits = self._limits[app, task]
+        has_entered = limits.enter(steps)
+        if has_entered:
+            with self._lock:
+                is_lost = worker in self._lost
+                if not is_lost:
+                    self._slots.setdefault(worker, []).append((limits, steps))
+            if is_lost:
+                limits.leave(steps)
+        return has_entered
+
+    def _turn_of(self, host: str) -> _Turn:
+        with self._lock:
+            return self._turns.setdefault(host, _Turn())
+
+    def _ask_person(self, text: str, echo: bool) -> str | None:
+        """Ask the user once for all workers."""
+        with self._prompt_lock:
+            if text not in self._answers:
+                self._answers[text] = self._prompt(text, echo) if self._prompt else None
+            return self._answers[text]
+
+
+class _Turn:
+    """One worker at a time may use the session of a host that steps are delegated to."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._worker: int | None = None
+
+    def begin(self, worker: int, is_lost: Callable[[], bool]) -> None:
+        """Wait until no worker has the turn, and take it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._worker is None)
+            if not is_lost():
+                self._worker = worker
+
+    def end_of(self, worker: int) -> None:
+        """End the turn of a worker, if it has it."""
+        with self._changed:
+            if self._worker == worker:
+                self._worker = None
+                self._changed.notify_all()
+
+
+class ShardedAppHosts:
+    """The hosts of one app run, each over the connections of its worker."""
+
+    def __init__(
+        self,
+        index: int,
+        app_plan: AppPlan,
+        workers: Workers,
+        *,
+        hosts: Mapping[str, Host],
+        cancel: CancelToken,
+        emit: EmitFunction,
+    ) -> None:
+        """Store the plan; ``index`` is the app plan's in the plan."""
+        self.hosts, self.cancel = hosts, cancel
+        self._index, self._app_plan, self._workers, self._emit = index, app_plan, workers, emit
+        self._known_results: dict[str, dict[str, object]] = {name: {} for name in hosts}
+
+    def take_lock(self, name: str) -> LockRefusal | None:
+        """Take the host's lock, or return why that is not possible."""
+        try:
+            refusal: LockRefusal | None = self._call("take_lock", name)
+        except WorkerLostError as lost:
+            failure = ConnectionFailure(Status.UNREACHABLE, str(lost))
+            return LockRefusal(name, str(lost), is_held=False, failure=failure)
+        return refusal
+
+    def release_lock(self, name: str) -> str:
+        """Release the host's lock; another worker frees that of a worker that has ended."""
+        try:
+            return str(self._call("release_lock", name))
+        except WorkerLostError as lost:
+            for worker in range(len(self._workers.links)):
+                if not self._workers.lost_reason(worker):
+                    try:
+                        return str(self._call("free_lock", name, worker=worker))
+                    except WorkerLostError:
+                        continue
+            return str(lost)
+
+    def connect(self, host_state: HostState) -> None:
+        """Connect to a host, or record in its state why that failed."""
+        if not self.cancel.is_cancelled:
+            try:
+                self._call("connect", host_state.host.name, host_state)
+            except WorkerLostError as lost:
+                host_state.raise_status(Status.UNREACHABLE, str(lost))
+
+    def connect_delegate(self, name: str) -> DelegateFailure | None:
+        """Let the workers connect to a host that steps of their hosts are delegated to."""
+        if name == CONTROLLER:
+            return None
+        for worker in sorted(self._delegating_workers(name)):
+            try:
+                failure: DelegateFailure | None = self._call(
+                    "connect_delegate", name, worker=worker
+                )
+            except WorkerLostError as lost:
+                reason = f"{name}, which steps are delegated to, is unreachable"
+                return DelegateFailure(f"{reason}: {lost}", is_unreachable=True)
+            if failure is not None:
+                return failure
+        return None
+
+    def _delegating_workers(self, name: str) -> set[int]:
+        return {
+            self._workers.worker_of[host.host]
+            for task in self._app_plan.planned_tasks
+            for host in task.hosts
+            if any(step.delegate_to == name for step in (*host.program.steps, *host.rollback.steps))
+        }
+
+    def run_task(
+        self, number: int, host_plan: HostPlan, host_state: HostState, limits: HostLimits
+    ) -> TaskEnd:
+        """Run the planned task with this index on one host."""
+        name = host_plan.host
+        self._workers.use_limits(self._index, number, limits)
+        if limits.stops_at_error:
+            limits.on_first_failure = lambda host: self._workers.notify_all(
+                Notice("host_failed", (self._index, number, host))
+            )
+        try:
+            end: TaskEnd = self._call("run_task", name, host_state, (number,))
+        except WorkerLostError as lost:
+            title = self._app_plan.planned_tasks[number].task
+            self._note_lost(host_state, title, number + 1, str(lost))
+            return TaskEnd(has_begun=True)
+        return end
+
+    def run_side_program(
+        self, side_program: SideProgram, host_state: HostState, limits: HostLimits
+    ) -> None:
+        """Run a program outside the plan's order on one host, even if the run is interrupted."""
+        name = host_state.host.name
+        self._workers.use_limits(self._index, side_program.title, limits)
+        try:
+            self._call("run_side_program", name, host_state, (side_program,))
+        except WorkerLostError as lost:
+            number = side_program.rollback_of
+            self._note_lost(host_state, side_program.title, number, str(lost))
+            outcome = StepResult(host_state.status or Status.LOST, reason=host_state.reason)
+            app = self._app_plan.app
+            self._emit(
+                HostFinished(time.time(), app, side_program.title, name, outcome, number=number)
+            )
+
+    def _note_lost(self, host_state: HostState, title: str, number: int, reason: str) -> None:
+        """Record what the end of its worker means for a host, and for the step that it ran."""
+        name = host_state.host.name
+        finished, running = self._workers.take_progress(name)
+        for outcome in finished:
+            counter = "ok" if outcome.ignored else COUNTER_BY_STATUS.get(outcome.status)
+            if counter is not None:
+                host_state.counts[counter] += 1
+        if running is None:
+            host_state.raise_status(Status.LOST, f"{reason}; steps of '{title}' may have run")
+            return
+        host_state.raise_status(Status.LOST, f"{reason}, in step {running.step} '{running.name}'")
+        host_state.counts["failed"] += 1
+        lost = StepResult(Status.LOST, reason=reason, seconds=time.time() - running.time)
+        self._emit(
+            StepFinished(
+                time.time(),
+                running.app,
+                task=running.task,
+                step=running.step,
+                name=running.name,
+                host=name,
+                outcome=lost,
+                number=number,
+            )
+        )
+
+    def release(self, name: str) -> None:
+        """Close what is open to a host, which takes no further part."""
+        try:
+            self._call("release", name)
+        except WorkerLostError:
+            return  # its connections ended with it
+
+    def _call(
+        self,
+        operation: str,
+        name: str,
+        host_state: HostState | None = None,
+        arguments: tuple[Any, ...] = (),
+        worker: int | None = None,
+    ) -> Any:
+        if worker is None:
+            worker = self._workers.worker_of[name]
+        known = self._known_results.setdefault(name, {})
+        copied = copy_host_state(host_state, known) if host_state is not None else None
+        call = HostCall(0, self._index, operation, host=name, state=copied, arguments=arguments)
+        ended = self._workers.call(worker, call, host_state)
+        if host_state is not None and ended.state is not None:
+            update_host_state(host_state, ended.state, known)
+        return ended.value
+
+
+class ShardedDriver:
+    """Runs every host's part in the worker that has the host."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        workers: Workers,
+        hosts: Mapping[str, Host],
+        cancel: CancelToken,
+        emit: EmitFunction,
+    ) -> None:
+        """Store what all app runs share; the workers' events are emitted from now on."""
+        self._plan, self._workers, self._hosts = plan, workers, hosts
+        self._cancel, self._emit = cancel, emit
+        workers.begin(emit, cancel)
+
+    def app_hosts(self, app_plan: AppPlan) -> ShardedAppHosts:
+        """Return the hosts of an app run."""
+        index = next(n for n, each in enumerate(self._plan.app_plans) if each is app_plan)
+        return ShardedAppHosts(
+            index,
+            app_plan,
+            self._workers,
+            hosts=self._hosts,
+            cancel=self._cancel,
+            emit=self._emit,
+        )
+
+    def release_all(self, _pool: ThreadPoolExecutor) -> None:
+        """End the workers' part of the run, and with it their connections."""
+        self._workers.close()

@@ -1,0 +1,388 @@
+"""Runs whose hosts several workers drive: one run, one table, and nothing twice if a worker ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.projects import OrchProject, OrchResult
+from tests.sshd import SshdServer, child_processes, serve_sshd, wait_until
+from tests.support.dask_cluster import DaskCluster, start_cluster
+
+HOSTS = ("web1", "web2", "web3", "db1")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+    with start_cluster(tmp_path_factory.mktemp("cluster"), 2) as started:
+        yield started
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[DaskCluster]:
+    """Start a cluster whose processes the test may kill."""
+    with tempfile.TemporaryDirectory() as folder, start_cluster(Path(folder), 2) as started:
+        yield started
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[SshdServer]:
+    with serve_sshd(tmp_path / "sshd") as started:
+        yield started
+
+
+def compare_with_one_process(
+    project: OrchProject, cluster: DaskCluster, *words: str, code: int
+) -> tuple[OrchResult, OrchResult]:
+    """Run the same with workers and in one process; rows and results of steps are equal."""
+    with_workers = project.orch(*words, "--json", **cluster.environ)
+    alone = project.orch(*words, "--json", ORCH_ENGINE="local")
+    assert with_workers.code == alone.code == code, with_workers.err
+    ignored = ("time", "seconds", "run", "log", "release", "shell_pid")
+    rows, steps = [], []
+    for done in (with_workers, alone):
+        rows.append(
+            {
+                host: {key: value for key, value in row.items() if key not in ignored}
+                for host, row in done.host_rows.items()
+            }
+        )
+        steps.append(
+            {
+                host: [
+                    (step["task"], step["step"], step["status"], step.get("stdout"))
+                    for step in done.host_steps(host)
+                ]
+                for host in HOSTS
+            }
+        )
+    assert rows[0] == rows[1]
+    assert steps[0] == steps[1]
+    return with_workers, alone
+
+
+def test_results_cross_workers_at_the_barriers_as_in_one_process(
+    project: OrchProject, cluster: DaskCluster
+) -> None:
+    project.add_sandbox_stage(*HOSTS).write(
+        {
+            "inventories/dev/roles/web.yml": "[web1, web2, web3]\n",
+            "tasks/one.yml": """
+                steps:
+                - {run: "echo own {{ host.name }}", register: mine}
+                - {set: {made: "of {{ mine.stdout }}"}}
+            """,
+            "tasks/key.yml": "steps: [{run: 'echo key of {{ host.name }}', register: key}]\n",
+            "tasks/two.yml": """
+                steps:
+                - run: echo {{ hosts['db1'].mine.stdout }} {{ hosts['web2'].made }} {{ key.stdout }}
+                  notify: told
+                - {run: echo not here, when: mine.stdout is search('web')}
+                handlers:
+                  told: [{run: echo handler}]
+            """,
+            "tasks/three.yml": """
+                roles: [web]
+                steps: [{run: exit 3, when: host.name == 'web3'}]
+                rollback: [{run: echo undone}]
+            """,
+            "tasks/all.yml": """
+                tasks:
+                - one
+                - {key: {}, once: true}
+                - {name: roll, batch: 3, tasks: [two]}
+                - three
+            """,
+        }
+    )
+    done, _ = compare_with_one_process(project, cluster, "-s", "dev", "run", "all", code=1)
+    texts = [step["stdout"] for step in done.host_steps("web1") if step["task"] == "two"]
+    assert texts[0] == "own db1 of own web2 key of db1"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(
+            "steps:\n- run: mkdir {busy} && sleep .1 && rmdir {busy}\n  throttle: 1\n",
+            id="throttle",
+        ),
+        pytest.param(
+            "steps:\n- run: mkdir {busy} && sleep .1 && rmdir {busy}\n  delegate_to: db1\n",
+            id="delegate",
+        ),
+        pytest.param(
+            "steps:\n- run: mkdir {busy} && sleep .1 && rmdir {busy}\n  local: true\n",
+            id="local",
+        ),
+    ],
+)
+def test_what_only_one_host_may_do_at_a_time_is_one_over_all_workers(
+    project: OrchProject, cluster: DaskCluster, words: str
+) -> None:
+    project.add_sandbox_stage(*HOSTS)
+    busy = project.root.parent / "busy"
+    project.write({"tasks/one.yml": words.format(busy=busy)})
+    done = project.orch("-s", "dev", "run", "one", "--json", **cluster.environ)
+    assert done.code == 0, done.out + done.err
+    assert {row["status"] for row in done.host_rows.values()} == {"changed"}
+
+
+def test_a_secret_is_fetched_once_and_masked(project: OrchProject, cluster: DaskCluster) -> None:
+    fetched = project.root.parent / "fetched"
+    project.add_sandbox_stage(*HOSTS).write(
+        {
+            "inventories/dev/vars/all.yml": f"""
+                token: !secret {{command: [sh, -c, "echo x >>{fetched}; echo s3cr3t-t0ken"]}}
+            """,
+            "tasks/one.yml": "steps: [{run: 'echo the {{ token }}'}]\n",
+        }
+    )
+    done = project.orch("-s", "dev", "run", "one", **cluster.environ)
+    assert done.code == 0, done.err
+    assert "web1 | the ‹token›" in done.out
+    assert "s3cr3t" not in done.out + done.err
+    assert fetched.read_text() == "x\n"
+    for log in cluster.folder.glob("*.log"):
+        assert "s3cr3t" not in log.read_text()
+    for path in (*project.root.glob(".orch/**/*"), *cluster.folder.glob("w*/**/*")):
+        assert not path.is_file() or b"s3cr3t" not in path.read_bytes(), path
+
+
+def test_a_worker_that_plans_something_else_is_refused_before_contact(
+    project: OrchProject, cluster: DaskCluster
+) -> None:
+    project.write(
+        {
+            "inventories/dev/stage.yml": "connect: {transport: sandbox}\nansible: hosts.sh\n",
+            "inventories/dev/hosts.sh": """\
+                #!/bin/sh
+                printf '{"all": {"hosts": ["web1", "web2"], "vars": {"pid": %s}}}\\n' $$
+            """,
+            "tasks/one.yml": "steps: [{run: 'echo {{ pid }}'}]\n",
+        }
+    )
+    (project.root / "inventories/dev/hosts.sh").chmod(0o755)
+    done = project.orch("-s", "dev", "run", "one", **cluster.environ)
+    assert done.code == 2, done.out + done.err
+    assert "has another plan than this process" in done.err
+    assert not (project.root / ".orch/sandbox/dev/web1").exists()
+
+
+def test_a_region_without_a_worker_is_named_before_contact(
+    project: OrchProject, cluster: DaskCluster
+) -> None:
+    project.add_sandbox_stage(*HOSTS).write(
+        {
+            "inventories/dev/stage.yml": """
+                connect: {transport: sandbox}
+                regions: {mars: [web], here: [db1]}
+            """,
+            "inventories/dev/roles/web.yml": "[web1, web2, web3]\n",
+            "tasks/one.yml": "steps: [{run: 'true'}]\n",
+        }
+    )
+    done = project.orch("-s", "dev", "run", "one", **cluster.environ)
+    assert done.code == 2
+    assert "no worker has the resource of the region 'mars': web[1-3]" in done.err
+    assert "'here': db1" in done.err
+    assert not (project.root / ".orch/sandbox/dev/web1").exists()
+
+
+def hanging_task(project: OrchProject, sshd: SshdServer) -> None:
+    """Write a task that hangs on web1 and web2 after it has begun, under a lock."""
+    project.add_sshd_stage(sshd, {"web1": "127.0.8.1", "web2": "127.0.8.2"}, stage="dev")
+    project.write(
+        {
+            "inventories/dev/apps/shop.yml": f"vars: {{lock_path: '{project.root}/lock-{{{{ host.name }}}}'}}\n",
+            "tasks/quick.yml": "steps: [{run: 'true'}]\n",
+            "tasks/hang.yml": f"""
+                steps:
+                - run: echo first >>{project.root}/log-{{{{ host.name }}}}
+                - run: |
+                    echo $$ >>{project.root}/pids
+                    echo begun >>{project.root}/log-{{{{ host.name }}}}
+                    while [ ! -e {project.root}/go ]; do sleep .1; done
+            """,
+        }
+    )
+
+
+def read_until(process: subprocess.Popen[str], enough: Callable[[list[str]], bool]) -> list[str]:
+    """Read lines of the process's stdout until there are enough."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    while not enough(lines):
+        lines.append(process.stdout.readline())
+        assert lines[-1], "it ended before"
+    return lines
+
+
+def count_of(lines: list[str], text: str) -> int:
+    return sum(text in line for line in lines)
+
+
+def log_of(project: OrchProject, host: str) -> list[str]:
+    path = project.root / f"log-{host}"
+    return path.read_text().split() if path.exists() else []
+
+
+def both_begun(project: OrchProject) -> bool:
+    return log_of(project, "web1") + log_of(project, "web2") == ["first", "begun"] * 2
+
+
+def assert_steps_ended(project: OrchProject) -> None:
+    """Assert that no step is left on the hosts."""
+    pids = [int(pid) for pid in (project.root / "pids").read_text().split()]
+    wait_until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the steps have ended"
+    )
+
+
+def test_a_killed_worker_loses_its_hosts_in_their_step_and_nothing_is_done_twice(
+    project: OrchProject, sshd: SshdServer, own_cluster: DaskCluster
+) -> None:
+    hanging_task(project, sshd)
+    words = ("-s", "dev", "run", "hang", "--app", "shop", "--json", "--keep-going")
+    with project.start_orch(*words, **own_cluster.environ) as process:
+        wait_until(lambda: both_begun(project), "the steps have begun")
+        seen = read_until(process, lambda lines: count_of(lines, '"step_started"') == 4)
+        own_cluster.workers[0].send_signal(signal.SIGKILL)
+        own_cluster.workers[0].wait()
+        seen += read_until(process, lambda lines: count_of(lines, '"lost"') > 0)
+        (project.root / "go").touch()
+        out, err = process.communicate(timeout=60)
+    done = OrchResult(process.returncode, "".join(seen) + out, err)
+    assert done.code == 1, err
+    statuses = {host: row["status"] for host, row in done.host_rows.items()}
+    assert sorted(statuses.values()) == ["changed", "lost"]
+    (lost,) = (row for row in done.host_rows.values() if row["status"] == "lost")
+    assert "its worker" in lost["reason"]
+    assert "in step 2 'echo $$" in lost["reason"]
+    assert both_begun(project)  # each once
+    assert_steps_ended(project)
+    # no lock is left, not even that of the lost host
+    again = project.orch("-s", "dev", "run", "quick", "--app", "shop", ORCH_ENGINE="local")
+    assert again.code == 0, again.out + again.err
+
+
+def test_a_killed_scheduler_ends_the_run_and_its_steps(
+    project: OrchProject, sshd: SshdServer, own_cluster: DaskCluster
+) -> None:
+    hanging_task(project, sshd)
+    with project.start_orch("-s", "dev", "run", "hang", "--json", **own_cluster.environ) as process:
+        wait_until(lambda: both_begun(project), "the steps have begun")
+        own_cluster.scheduler.send_signal(signal.SIGKILL)
+        own_cluster.scheduler.wait()
+        out, err = process.communicate(timeout=60)
+    done = OrchResult(process.returncode, out, err)
+    assert done.code == 1, err
+    assert {row["status"] for row in done.host_rows.values()} == {"lost"}
+    assert both_begun(project)
+    assert_steps_ended(project)
+
+
+def test_a_killed_coordinator_ends_the_steps_of_its_own_workers(
+    project: OrchProject, sshd: SshdServer
+) -> None:
+    hanging_task(project, sshd)
+    words = ("-s", "dev", "run", "hang", "--json", "--engine", "dask=local:2")
+    with project.start_orch(*words) as process:
+        wait_until(lambda: both_begun(project), "the steps have begun")
+        children = list(child_processes(process.pid))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert_steps_ended(project)
+    wait_until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "the workers ended"
+    )
+    assert both_begun(project)
+
+
+def test_an_interrupt_ends_the_steps_and_rolls_back_with_own_workers(
+    project: OrchProject, sshd: SshdServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hanging_task(project, sshd)
+    path = project.root / "tasks/hang.yml"
+    path.write_text(f"{path.read_text()}rollback: [{{run: echo undone >>{project.root}/undone}}]\n")
+    temp = tmp_path / "t"
+    temp.mkdir()
+    words = ("-s", "dev", "run", "hang", "--json", "--engine", "dask=local:2")
+    process = subprocess.Popen(
+        project.command(*words),
+        cwd=project.root,
+        env=project.environ({"TMPDIR": str(temp)}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: both_begun(project), "the steps have begun")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers as well
+        out, err = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    done = OrchResult(process.returncode, out, err)
+    assert done.code == 130, err
+    assert {row["status"] for row in done.host_rows.values()} == {"cancelled"}
+    assert (project.root / "undone").read_text() == "undone\n" * 2
+    assert_steps_ended(project)
+    assert list(temp.iterdir()) == []
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_a_worker_elsewhere_gets_the_project_and_refuses_local_steps(
+    project: OrchProject, tmp_path_factory: pytest.TempPathFactory, sshd: SshdServer
+) -> None:
+    project.add_sshd_stage(sshd, {"web1": "127.0.8.1", "web2": "127.0.8.2"}, stage="dev")
+    project.write(
+        {
+            "files/motd": "hello\n",
+            "tasks/one.yml": f"steps: [{{copy: {{src: files/motd, path: {project.root.parent}/out}}}}]\n",
+            "tasks/local.yml": "steps: [{run: echo here, local: true}]\n",
+        }
+    )
+    folder = tmp_path_factory.mktemp("elsewhere")
+    with start_cluster(folder, 2, hidden=project.root) as cluster:
+        done = project.orch("-s", "dev", "run", "one", **cluster.environ)
+        assert done.code == 0, done.err
+        assert (project.root.parent / "out").read_text() == "hello\n"
+        copies = list(folder.glob("home/.cache/orch/projects/*"))
+        assert [sorted(path.name for path in copy.iterdir()) for copy in copies] == [
+            ["files", "inventories", "tasks"]
+        ]
+        refused = project.orch("-s", "dev", "run", "local", **cluster.environ)
+        assert refused.code == 2
+        assert "'echo here' is a local step, which workers on other machines cannot do" in (
+            refused.err
+        )
+
+
+def test_an_engine_that_cannot_be_used_is_explained(project: OrchProject) -> None:
+    project.add_sandbox_stage("web1").write({"tasks/one.yml": "steps: [{run: 'true'}]\n"})
+    for engine, message, hint in (
+        ("spark", "unknown engine 'spark'", "dask=local:N"),
+        ("dask=local:0", "unknown engine 'dask=local:0'", "dask=local:N"),
+        ("dask=tcp://h:1", "unknown engine 'dask=tcp://h:1'", "only tls://"),
+        ("dask=tls://127.0.0.1:1", "no certificate for tls://127.0.0.1:1", "Dask's configuration"),
+    ):
+        done = project.orch("-s", "dev", "run", "one", "--engine", engine)
+        assert done.code == 2
+        assert message in done.err
+        assert hint in done.err
+    project.write({"inventories/dev/stage.yml": "connect: {transport: sandbox}\nengine: flink\n"})
+    done = project.orch("-s", "dev", "run", "one")
+    assert done.code == 2
+    assert "unknown engine 'flink'\n  --> inventories/dev/stage.yml:2:9" in done.err
+    assert project.orch("-s", "dev", "run", "one", "--engine", "local").code == 0
