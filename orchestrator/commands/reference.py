@@ -615,6 +615,7 @@ ENVIRONMENT_HELP: Mapping[str, str] = {
     "ORCH_STAGE": "The stage of commands without `-s`",
     "ORCH_OUTPUT": "How the output of hosts is shown, like `--output`",
     "ORCH_PERSIST": "How long connections are kept for later commands, like `--persist`",
+    "ORCH_ENGINE": "What drives the hosts of a run, like `--engine`",
     "ORCH_SSH_PASSWORD_FILE": "A file with the password of the login user in its first line; read "
     "without a terminal",
     "ORCH_BECOME_PASSWORD_FILE": "A file with the password for `become` in its first line",

@@ -110,6 +110,7 @@ VALUE_KIND_HELP: Mapping[str, str] = {
     "script": "Shell text in which `{{ }}` is replaced and quoted",
     "condition": "An expression without braces, or a list of them that must all hold",
     "names": "A name, or a list of names",
+    "name lists": "A mapping of names to names, or to lists of them",
     "file choices": "A path, or a list of paths; in it, a list of paths stands for the first one "
     "whose file exists",
     "variables": "A mapping of names to values",
