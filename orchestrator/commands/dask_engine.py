@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ EXTRA_HINT = "install it with `pip install 'orch[dask]'`"
 
 _ALIVE_SECONDS = 10.0
 """How often the coordinator tells its workers that it still runs."""
+
+_NO_LOGS = logging.CRITICAL + 1
 
 _START_TIMEOUT = 60.0  # seconds for the workers to begin, and to plan the run
 _QUEUE_SIZE = 64
@@ -209,7 +211,7 @@ def _check_steps(plan: Plan) -> None:
 def _connect_to_cluster(address: str) -> Iterator[Any]:
     """Connect to a scheduler, with the certificates of Dask's configuration. Raises UsageError."""
     distributed = _import_distributed()
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    _silence_logs()
     importlib.import_module("dask").config.refresh()
     security = distributed.Security(require_encryption=True)
     if not security.tls_client_cert:
@@ -297,6 +299,7 @@ def _hosts_by_region(hosts: Sequence[str], stage: Stage) -> dict[str, list[str]]
 def _local_cluster(processes: int) -> Iterator[Any]:
     """Start a cluster on this machine that only this process can use; end it afterwards."""
     distributed = _import_distributed()
+    _silence_logs()
     folder = tempfile.mkdtemp(prefix="orch-dask-")
     security = distributed.Security.temporary()
     try:
@@ -310,7 +313,7 @@ def _local_cluster(processes: int) -> Iterator[Any]:
                 protocol="tls://",
                 host="127.0.0.1",
                 dashboard_address=None,
-                silence_logs=logging.CRITICAL,
+                silence_logs=_NO_LOGS,
                 local_directory=folder,
             ) as cluster,
             distributed.Client(cluster, security=security, set_as_default=False) as client,
@@ -323,10 +326,17 @@ def _local_cluster(processes: int) -> Iterator[Any]:
 def _import_distributed() -> Any:
     """Return Dask's package, which is untyped. Raises UsageError."""
     try:
-        return importlib.import_module("distributed")
+        distributed = importlib.import_module("distributed")
     except ImportError:
         message = "--engine dask needs the package `distributed`"
         raise UsageError(Diagnostic(message, None, EXTRA_HINT)) from None
+    return distributed
+
+
+def _silence_logs() -> None:
+    """Keep the logs of Dask off the user's terminal: what matters is reported by this module."""
+    for name in ("distributed", "tornado", "asyncio"):
+        logging.getLogger(name).setLevel(_NO_LOGS)
 
 
 class _Link:
@@ -406,6 +416,9 @@ class _Shards:
     def __exit__(self, *_: object) -> None:
         """End the tasks; a worker that does not end is ended with its cluster."""
         self._is_ended.set()
+        if self._workers is not None:
+            with suppress(OSError):  # the scheduler may be gone
+                self._client.unsubscribe_topic("all")
         for link in self.links:
             link.send(Notice("end"))
             link.close()
@@ -419,6 +432,7 @@ class _Shards:
         Raises UsageError.
         """
         self._workers = workers
+        self._client.subscribe_topic("all", self._note_event)
         ready: dict[str, WorkerReady] = {}
         for index, (link, future) in enumerate(zip(self.links, self._futures, strict=True)):
             future.add_done_callback(partial(self._note_end, index))
@@ -431,7 +445,6 @@ class _Shards:
                 text = f"the worker {name} has another plan than this process"
                 hint = "a template or a program of the inventory gives another result there"
                 raise UsageError(Diagnostic(text, None, hint))
-        self._client.subscribe_topic("all", self._note_event)
         for index, link in enumerate(self.links):
             self._start_thread(partial(self._receive, index, link))
         self._start_thread(self._tell_alive)
