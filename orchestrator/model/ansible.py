@@ -172,6 +172,7 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
     "link": {"dest": "path", "name": "path", "src": "to"},
     "mount": {"name": "path"},
     "mysql_db": {"db": "name"},
+    "mysql_query": {"named_args": "args", "positional_args": "args"},
     "mysql_user": {"host": "from_host", "user": "name"},
     "package": {
         "allow_change_held_packages": "allow_held",

@@ -1609,17 +1609,18 @@ mysql_text() {
 # mysql_name NAME: quote the name of a database or table.
 # Sets f_sql.
 mysql_name() { doubled "$1" '`'; f_sql="\`$f_doubled\`"; }
-# mysql_run SQL HOST PORT SOCKET USER PASSWORD: run the statements, and print the rows; fail at the
-# first error. The password is in the environment of the client, which no other user can read.
+# mysql_run SQL HOST PORT SOCKET USER PASSWORD [FORMAT]: run the statements, and print the rows; fail
+# at the first error. FORMAT is an option of the client. The password is in the environment of the
+# client, which no other user can read.
 mysql_run() {
   if has mariadb; then f_mysql_run_client=mariadb
   elif has mysql; then f_mysql_run_client=mysql
   else lacks "mariadb or mysql"
   fi
   [ -z "$6" ] || export MYSQL_PWD="$6"
-  f_mysql_run_sql=$1
+  f_mysql_run_sql=$1 f_mysql_run_format=${7:--NBr}
   set -- ${2:+"--host=$2"} ${3:+"--port=$3"} ${4:+"--socket=$4"} ${5:+"--user=$5"}
-  $f_mysql_run_client "$@" -NBr --binary-mode --default-character-set=utf8mb4 <<END
+  $f_mysql_run_client "$@" "$f_mysql_run_format" --binary-mode --default-character-set=utf8mb4 <<END
 SET SESSION sql_mode = '';
 $f_mysql_run_sql
 END

@@ -47,6 +47,7 @@ ACTS = {
     "find",
     "request",
     "postgres_query",
+    "mysql_query",
 }
 """Modules that do the same each time, or only look."""
 

@@ -1,4 +1,4 @@
-"""``mysql_db`` and ``mysql_user`` on a real server of MariaDB."""
+"""``mysql_db``, ``mysql_user`` and ``mysql_query`` on a real server of MariaDB."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.planner.returned_values import parse_values
 from orchestrator.remote_shell import module_protocol
+from tests.integration.modules.test_process_arguments import load_module
 from tests.support.database_servers import MariadbServer, serve_mariadb
 from tests.support.machine import ODD_NAMES, ShellMachine, result_message
 from tests.support.module_files import check_refuses
@@ -173,12 +175,66 @@ def test_nobody_sees_what_databases_are_given(
     steps: list[dict[str, dict[str, Any]]] = [
         {"mysql_db": {**login, "name": "c4nname"}},
         {"mysql_user": {**login, **given, "priv": {"c4nname.*": "ALL"}}},
+        {
+            "mysql_query": {
+                **login,
+                "query": "SELECT 'c4nq', @a",
+                "args": {"a": "c4na"},
+                "login_db": "c4nname",
+            }
+        },
         {"mysql_db": {**login, "name": "c4nx", "encoding": "c4na", "collation": "c4nb"}},
     ]
     with watch_commands(machine, tmp_path / "watched", ["c4n"]) as watched:
         done = machine.run_steps(steps)
-        assert done.statuses[:2] == ["changed", "changed"], [*map(result_message, done.outcomes)]
+        assert done.statuses[:3] == ["changed", "changed", "ok"], [
+            *map(result_message, done.outcomes)
+        ]
         assert any(word.endswith("/mariadb") for word in watched.all_words)
         changed = {"mysql_user": {**login, **given, "priv": {"c4n.*": "c4nword"}}}
         assert "is not a privilege" in machine.run_step(changed).stderr.text
         assert not watched.exposures("c4n")
+
+
+def rows_of(machine: ShellMachine, mysql: MariadbServer, **params: Any) -> dict[str, Any]:
+    outcome = machine.run_step({"mysql_query": {**mysql.login, **params}})
+    assert outcome.status == "ok", result_message(outcome)
+    module = load_module("mysql_query").module
+    assert module is not None
+    return parse_values(module.returns, outcome.stdout.text)
+
+
+@pytest.mark.every_shell
+def test_a_query_returns_rows(machine: ShellMachine, mysql: MariadbServer) -> None:
+    value = 'it\'s \\ "x" %41 <a>&lt;</field>\n  </row>\n\t<field name="y">\r\x01 ü'
+    query = "SELECT @x AS text, n, NULL AS `a \"<b>`, '' AS e, 'NULL' AS s FROM\n"
+    query += "(SELECT 1 AS n UNION SELECT 2) t WHERE n < 3 -- <row>\n;"
+    found = rows_of(machine, mysql, query=query, args={"x": value})
+    row = {"text": value, 'a "<b>': None, "e": "", "s": "NULL"}
+    assert found == {"rows": [{**row, "n": "1"}, {**row, "n": "2"}], "count": 2}
+    found = rows_of(machine, mysql, query="SELECT 1 WHERE @n = '2'", args={"n": 1})
+    assert found == {"rows": [], "count": 0}
+    mysql.query("CREATE DATABASE shop; CREATE TABLE shop.t (a INT); INSERT shop.t VALUES (7)")
+    assert rows_of(machine, mysql, query="SELECT * FROM t", login_db="shop")["rows"] == [{"a": "7"}]
+    assert rows_of(machine, mysql, query="SHOW TABLES", login_db="shop")["count"] == 1
+
+
+def test_a_query_that_would_change_something_fails(
+    machine: ShellMachine, mysql: MariadbServer
+) -> None:
+    mysql.query("CREATE DATABASE shop; CREATE TABLE shop.t (a INT)")
+    for query in (
+        "INSERT shop.t VALUES (1)",
+        "DROP TABLE shop.t",
+        "SELECT 1; COMMIT; DROP DATABASE shop",
+    ):
+        step = {"mysql_query": {**mysql.login, "query": query}}
+        check_refuses(machine, step, "READ ONLY transaction")
+    assert mysql.query("SELECT COUNT(*) FROM shop.t") == "0"
+    for params, message in (
+        ({"args": {"a b": 1}}, "is not a name"),
+        ({"query": "nonsense"}, "syntax"),
+    ):
+        check_refuses(
+            machine, {"mysql_query": {**mysql.login, "query": "SELECT 1", **params}}, message
+        )

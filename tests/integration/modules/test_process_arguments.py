@@ -337,6 +337,7 @@ WATCHED_ELSEWHERE = {
     "docker_login",
     "debconf",
     "mysql_db",
+    "mysql_query",
     "mysql_user",
     "nginx_site",
     "postgres_db",
