@@ -171,7 +171,7 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
     "limits": {"dest": "path"},
     "link": {"dest": "path", "name": "path", "src": "to"},
     "mount": {"name": "path"},
-    "mysql_db": {"db": "name"},
+    "mysql_db": {"db": "name", "dump_extra_args": "target_options"},
     "mysql_query": {"named_args": "args", "positional_args": "args"},
     "mysql_user": {"host": "from_host", "user": "name"},
     "package": {
@@ -189,9 +189,11 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "postgres_db": {
         "db": "name",
+        "dump_extra_args": "target_options",
         "login_unix_socket": "login_host",
         "maintenance_db": "login_db",
         "port": "login_port",
+        "target_opts": "target_options",
     },
     "postgres_user": {
         "login_unix_socket": "login_host",

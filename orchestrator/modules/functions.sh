@@ -1609,21 +1609,78 @@ mysql_text() {
 # mysql_name NAME: quote the name of a database or table.
 # Sets f_sql.
 mysql_name() { doubled "$1" '`'; f_sql="\`$f_doubled\`"; }
-# mysql_run SQL HOST PORT SOCKET USER PASSWORD [FORMAT]: run the statements, and print the rows; fail
-# at the first error. FORMAT is an option of the client. The password is in the environment of the
-# client, which no other user can read.
-mysql_run() {
-  if has mariadb; then f_mysql_run_client=mariadb
-  elif has mysql; then f_mysql_run_client=mysql
+# mysql_client HOST PORT SOCKET USER PASSWORD WORD…: run the client with these options. The password is
+# in its environment, which no other user can read.
+mysql_client() {
+  if has mariadb; then f_mysql_client_program=mariadb
+  elif has mysql; then f_mysql_client_program=mysql
   else lacks "mariadb or mysql"
   fi
+  mysql_program $f_mysql_client_program "$@"
+}
+# mysql_program PROGRAM HOST PORT SOCKET USER PASSWORD WORD…: likewise, a program of MySQL.
+mysql_program() {
   [ -z "$6" ] || export MYSQL_PWD="$6"
-  f_mysql_run_sql=$1 f_mysql_run_format=${7:--NBr}
-  set -- ${2:+"--host=$2"} ${3:+"--port=$3"} ${4:+"--socket=$4"} ${5:+"--user=$5"}
-  $f_mysql_run_client "$@" "$f_mysql_run_format" --binary-mode --default-character-set=utf8mb4 <<END
+  f_mysql_program_name=$1 f_mysql_program_host=$2 f_mysql_program_port=$3 f_mysql_program_socket=$4 f_mysql_program_user=$5
+  shift 6
+  $f_mysql_program_name ${f_mysql_program_host:+"--host=$f_mysql_program_host"} \
+    ${f_mysql_program_port:+"--port=$f_mysql_program_port"} \
+    ${f_mysql_program_socket:+"--socket=$f_mysql_program_socket"} \
+    ${f_mysql_program_user:+"--user=$f_mysql_program_user"} --default-character-set=utf8mb4 "$@"
+}
+# mysql_run SQL HOST PORT SOCKET USER PASSWORD [FORMAT]: run the statements, and print the rows; fail
+# at the first error. FORMAT is an option of the client.
+mysql_run() {
+  mysql_client "$2" "$3" "$4" "$5" "$6" "${7:--NBr}" --binary-mode <<END
 SET SESSION sql_mode = '';
-$f_mysql_run_sql
+$1
 END
+}
+
+# packer FILE [WRITE]: determine the program that compresses such a file by its suffix, or nothing.
+# Fail if this host lacks it. WRITE: it will compress, which busybox xz cannot do.
+# Sets f_packer.
+packer() {
+  case $1 in
+  *.gz) f_packer=gzip;;
+  *.bz2) f_packer=bzip2;;
+  *.xz) f_packer=xz;;
+  *.zst) f_packer=zstd;;
+  *) f_packer=; return 0;;
+  esac
+  has $f_packer || lacks $f_packer
+  [ -z "$2" ] || $f_packer -c </dev/null >/dev/null 2>&1 || lacks "$f_packer that compresses"
+}
+# unpacked_file FILE: print the content of a file of f_packer.
+# Reads f_packer.
+unpacked_file() { if [ "$f_packer" ]; then $f_packer -dc <"$1"; else cat <"$1"; fi; }
+# complete FILE: fail if the file of f_packer is damaged.
+# Reads f_packer.
+complete() {
+  [ -z "$f_packer" ] || $f_packer -dc <"$1" >/dev/null || { echo "$1 is damaged, or not complete" >&2; return 1; }
+}
+# packed PATH COMMAND…: write the output of a command to a file, compressed by f_packer, and only if
+# it succeeds. A new file is readable by its owner only.
+# Sets f_wrote.
+# Reads f_packer.
+packed() {
+  (
+    f_packed_path=$1
+    shift
+    kind "$f_packed_path"
+    f_packed_mode=
+    [ "$f_type" != absent ] || f_packed_mode=0600
+    beside "$f_packed_path" || exit
+    f_wrote=
+    f_packed_done=
+    if [ -z "$f_packer" ]; then "$@" >"$temp" && f_packed_done=both || :
+    # a pipeline has the status of its last command
+    else f_packed_done=$({ { "$@" 6>&- && printf bo >&6; } | $f_packer -c >"$temp" 6>&- && printf th >&6; } 6>&1) || :
+    fi
+    f_wrote=1
+    [ "$f_packed_done" = both ] || exit 1
+    move_into_place "$f_packed_path" "$f_packed_mode" '' ''
+  )
 }
 
 # Images and containers, by the command of docker or podman.

@@ -238,3 +238,66 @@ def test_a_query_that_would_change_something_fails(
         check_refuses(
             machine, {"mysql_query": {**mysql.login, "query": "SELECT 1", **params}}, message
         )
+
+
+COUNT = "SELECT COUNT(*) FROM shop.t"
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".zst", ".bz2"])
+def test_a_database_is_dumped_and_imported(
+    machine: ShellMachine, mysql: MariadbServer, suffix: str
+) -> None:
+    mysql.query("CREATE DATABASE shop CHARSET utf8mb4; CREATE TABLE shop.t (a TEXT, b BLOB)")
+    mysql.query("INSERT shop.t VALUES ('it''s; \\\\ \"x\"\\n', 0x00FF0D0A), ('ü', NULL)")
+    before = mysql.query("SELECT HEX(a), HEX(b) FROM shop.t")
+    target = machine.root / f"it's a dump.sql{suffix}"
+    step = database(mysql, state="dump", target=str(target))
+    if (machine.shell, target.suffix) == ("busybox", ".xz"):
+        check_refuses(machine, step, "this host has no xz that compresses")
+        return
+    assert machine.run_step(step, check=True).status == "would_change"
+    assert not target.exists()
+    for _ in range(2):
+        outcome = machine.run_step(step)
+        assert outcome.status == "changed", result_message(outcome)
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in machine.root.iterdir()] == [target.name]
+    restored = database(mysql, state="import", target=str(target), encoding="utf8mb4")
+    machine.check_then_run(restored, "ok")
+    mysql.query("DROP DATABASE shop")
+    outcome = machine.check_then_run(restored, "changed")
+    assert states(outcome)["contents"] == (None, "loaded")
+    assert mysql.query("SELECT HEX(a), HEX(b) FROM shop.t") == before
+    assert mysql.query("SHOW TABLES IN shop") == "t"
+
+
+def test_an_import_that_fails_is_begun_again(machine: ShellMachine, mysql: MariadbServer) -> None:
+    target = machine.root / "dump.sql"
+    target.write_text("CREATE TABLE t (a INT);\nINSERT t VALUES (1);\nnonsense;\n")
+    step = database(mysql, state="import", target=str(target))
+    outcome = machine.run_step(step)
+    assert outcome.status == "failed" and "syntax" in outcome.stderr.text
+    target.write_text("CREATE TABLE t (a INT);\nINSERT t VALUES (1);\n")
+    outcome = machine.check_then_run(step, "changed")
+    assert states(outcome)["contents"] == ("an unfinished import", "loaded")
+    assert mysql.query(COUNT) == "1"
+    target.write_text("INSERT t VALUES (2);\n")
+    machine.check_then_run(step, "ok")
+    step["mysql_db"]["force"] = True
+    assert machine.run_step(step).status == "changed"
+    assert mysql.query(COUNT) == "2"
+
+
+def test_dumps_that_cannot_be_are_refused(machine: ShellMachine, mysql: MariadbServer) -> None:
+    path = str(machine.root / "none.sql")
+    check_refuses(machine, database(mysql, state="import"), "`import` requires `target`")
+    check_refuses(machine, database(mysql, state="import", target=path), "to import")
+    check_refuses(machine, database(mysql, state="dump", target=path), "there is no database shop")
+    broken = machine.root / "broken.sql.gz"
+    broken.write_bytes(b"\x1f\x8b\x08\x00nothing")
+    outcome = machine.run_step(database(mysql, state="import", target=str(broken)))
+    assert "is damaged, or not complete" in outcome.stderr.text, result_message(outcome)
+    assert mysql.query("SHOW TABLES IN shop") == ""
+    step = database(mysql, state="dump", target=path, target_options=["--nonsense"])
+    assert "--nonsense" in machine.run_step(step).stderr.text
+    assert [each.name for each in machine.root.iterdir()] == ["broken.sql.gz"]

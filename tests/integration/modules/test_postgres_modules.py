@@ -264,3 +264,72 @@ def test_a_query_that_would_change_something_fails(
         machine, {"postgres_query": {**step, "query": "DROP ROLE locked"}}, "syntax error"
     )
     check_refuses(machine, {"postgres_query": {**step, "args": {"a b": 1}}}, "is not a name")
+
+
+@pytest.mark.parametrize(
+    "name", ["it's.sql", "a.sql.gz", "a.sql.xz", "a b.dump", "a.pgc.zst", "a.tar", "a.tar.bz2"]
+)
+def test_a_database_is_dumped_and_restored(
+    machine: ShellMachine, postgres: PostgresServer, name: str
+) -> None:
+    postgres.query("CREATE DATABASE shop; CREATE ROLE ann")
+    made = "CREATE TABLE t (a text, b bytea); CREATE VIEW v AS SELECT a FROM t; CREATE SEQUENCE s;"
+    made += "INSERT INTO t VALUES (E'it''s\\n\\\\.\\t', '\\x00ff'), (NULL, NULL)"
+    postgres.query(made, database="shop")
+    target = machine.root / name
+    step = database(postgres, state="dump", target=str(target))
+    if (machine.shell, target.suffix) == ("busybox", ".xz"):
+        check_refuses(machine, step, "this host has no xz that compresses")
+        return
+    assert machine.run_step(step, check=True).status == "would_change"
+    assert not target.exists()
+    for _ in range(2):
+        outcome = machine.run_step(step)
+        assert outcome.status == "changed", result_message(outcome)
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in machine.root.iterdir()] == [name]
+    step = database(postgres, state="restore", target=str(target), owner="ann")
+    postgres.query("ALTER DATABASE shop OWNER TO ann")
+    machine.check_then_run(step, "ok")
+    rows = postgres.query("SELECT md5(t::text) FROM t; SELECT * FROM v", database="shop")
+    postgres.query("DROP DATABASE shop")
+    outcome = machine.check_then_run(step, "changed")
+    assert states(outcome)["contents"] == (None, "restored")
+    assert postgres.query("SELECT md5(t::text) FROM t; SELECT * FROM v", database="shop") == rows
+
+
+def test_a_restore_that_fails_leaves_nothing(
+    machine: ShellMachine, postgres: PostgresServer
+) -> None:
+    target = machine.root / "dump.sql"
+    target.write_text("CREATE TABLE t (a int);\nINSERT INTO t VALUES (1);\nnonsense;\n")
+    step = database(postgres, state="restore", target=str(target))
+    outcome = machine.run_step(step)
+    assert outcome.status == "failed" and "syntax" in outcome.stderr.text
+    assert postgres.query("SELECT count(*) FROM pg_tables WHERE tablename = 't'", "shop") == "0"
+    target.write_text("CREATE TABLE t (a int);\nINSERT INTO t VALUES (1);\n")
+    outcome = machine.check_then_run(step, "changed")
+    assert states(outcome) == {"contents": ("none", "restored")}
+    target.write_text("INSERT INTO t VALUES (2);\n")
+    machine.check_then_run(step, "ok")
+    step["postgres_db"]["force"] = True
+    assert machine.run_step(step).status == "changed"
+    assert postgres.query("SELECT count(*) FROM t", "shop") == "2"
+
+
+def test_dumps_that_cannot_be_are_refused(machine: ShellMachine, postgres: PostgresServer) -> None:
+    path = str(machine.root / "none.sql")
+    check_refuses(machine, database(postgres, state="restore"), "`restore` requires `target`")
+    check_refuses(machine, database(postgres, state="restore", target=path), "to restore")
+    check_refuses(
+        machine, database(postgres, state="dump", target=path), "there is no database shop"
+    )
+    broken = machine.root / "broken.sql.gz"
+    broken.write_bytes(b"\x1f\x8b\x08\x00nothing")
+    outcome = machine.run_step(database(postgres, state="restore", target=str(broken)))
+    assert "is damaged, or not complete" in outcome.stderr.text, result_message(outcome)
+    for options in ({"target": path}, {"target": f"{path}.gz"}):
+        step = database(postgres, state="dump", target_options=["--nonsense"], **options)
+        outcome = machine.run_step(step)
+        assert "nonsense" in outcome.stderr.text and "disk" not in outcome.stderr.text
+    assert [each.name for each in machine.root.iterdir()] == ["broken.sql.gz"]
