@@ -46,6 +46,7 @@ MODULE_HINTS = {
     "pam_limits": "write `limits: {domain: …, limit_type: …, limit_item: …, value: …}`",
     "postgresql_db": "write `postgres_db: {name: …}`",
     "postgresql_user": "write `postgres_user: {name: …}`",
+    "postgresql_privs": "write `postgres_privileges: {database: …, role: …, objs: …, privs: …}`",
     "postgresql_query": "write `postgres_query: {query: …}`",
     "docker_compose_v2": "write `docker_compose: {path: …}`",
     **dict.fromkeys(
@@ -194,6 +195,17 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
         "maintenance_db": "login_db",
         "port": "login_port",
         "target_opts": "target_options",
+    },
+    "postgres_privileges": {
+        "admin_option": "grant_option",
+        "db": "database",
+        "login_db": "database",
+        "login_unix_socket": "login_host",
+        "obj": "objs",
+        "port": "login_port",
+        "priv": "privs",
+        "roles": "role",
+        "target_role": "target_roles",
     },
     "postgres_user": {
         "login_unix_socket": "login_host",

@@ -86,6 +86,7 @@ setpriv --reuid=mysql --regid=mysql --init-groups mariadbd --no-defaults \
 own postgres "$bin/initdb" -D /run/postgres/data -NA trust -E UTF8
 own postgres "$bin/pg_ctl" -D /run/postgres/data -l /run/postgres/log -w \
   -o "-F -c listen_addresses='' -c unix_socket_directories=/run/postgres" start
+own postgres psql -h /run/postgres -c 'CREATE DATABASE blog' -c 'CREATE ROLE blog' -c 'CREATE ROLE reader'
 mariadb-admin --no-defaults --socket=/run/mysqld/mysqld.sock --wait=60 ping >/dev/null
 """
 PACKAGES = r"""

@@ -1,4 +1,4 @@
-"""``postgres_db``, ``postgres_user`` and ``postgres_query`` on a real server of PostgreSQL."""
+"""The modules of PostgreSQL, on a real server of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -227,6 +227,17 @@ def test_nobody_sees_what_databases_are_given(
             "postgres_query": {**postgres.login, "query": "SELECT 'c4n'", "args": {"a": "c4na"}}
         }
         assert machine.run_step(step).status == "ok"
+        texts = {each: f"c4n{each}" for each in ("objs", "schema", "target_roles")}
+        step = {
+            "postgres_privileges": {
+                **postgres.login,
+                **texts,
+                "database": "postgres",
+                "role": ["c4nname"],
+                "privs": ["SELECT"],
+            }
+        }
+        assert "there is no table c4nobjs" in machine.run_step(step).stderr.text
         step = {"postgres_user": {**given, **postgres.login, "attributes": ["c4nattribute"]}}
         assert "c4nattribute" in machine.run_step(step).stderr.text
         assert any(word.endswith("/psql") for word in watched.all_words)
@@ -333,3 +344,91 @@ def test_dumps_that_cannot_be_are_refused(machine: ShellMachine, postgres: Postg
         outcome = machine.run_step(step)
         assert "nonsense" in outcome.stderr.text and "disk" not in outcome.stderr.text
     assert [each.name for each in machine.root.iterdir()] == ["broken.sql.gz"]
+
+
+def privileges(postgres: PostgresServer, **params: Any) -> dict[str, dict[str, Any]]:
+    login = {"database": "shop", "role": ["ann"], **postgres.login}
+    return {"postgres_privileges": {**login, **params}}
+
+
+@pytest.fixture
+def shop(postgres: PostgresServer) -> PostgresServer:
+    postgres.query('CREATE DATABASE shop; CREATE ROLE ann; CREATE ROLE "b\'o"" b"; CREATE ROLE g')
+    made = 'CREATE TABLE t (a int); CREATE TABLE "x ""y" (a int); CREATE VIEW v AS SELECT 1;'
+    postgres.query(f"{made} CREATE SEQUENCE s; CREATE SCHEMA own", database="shop")
+    return postgres
+
+
+def can(postgres: PostgresServer, what: str, role: str = "ann") -> str:
+    """Return t or f: has_table_privilege and so on."""
+    kind, _, rest = what.partition(" ")
+    return postgres.query(f"SELECT has_{kind}_privilege('{role}', {rest})", database="shop")
+
+
+def test_privileges_are_granted_and_revoked(machine: ShellMachine, shop: PostgresServer) -> None:
+    step = privileges(shop, objs=["t", 'x "y'], privs="select,Insert", role=["ann", "b'o\" b"])
+    outcome = machine.check_then_run(step, "changed")
+    assert "ann: INSERT on t is missing" in str(states(outcome)["privileges"][0])
+    assert can(shop, "table 't', 'INSERT'") == "t" and can(shop, "table 't', 'DELETE'") == "f"
+    machine.check_then_run(privileges(shop, objs=["t"], privs=["ALL"]), "changed")
+    assert can(shop, "table 't', 'TRUNCATE'") == "t"
+    revoked = privileges(shop, objs=["t"], privs=["INSERT"], state="absent")
+    machine.check_then_run(revoked, "changed")
+    assert can(shop, "table 't', 'INSERT'") == "f" and can(shop, "table 't', 'SELECT'") == "t"
+    machine.check_then_run(privileges(shop, objs=["ALL_IN_SCHEMA"], privs=["SELECT"]), "changed")
+    assert can(shop, "table 'v', 'SELECT'") == "t"
+    option = privileges(shop, objs=["t"], privs=["SELECT"], grant_option=True)
+    machine.check_then_run(option, "changed")
+    assert can(shop, "table 't', 'SELECT WITH GRANT OPTION'") == "t"
+    machine.check_then_run(privileges(shop, objs=["t"], privs=["SELECT"]), "ok")
+    option["postgres_privileges"]["grant_option"] = False
+    machine.check_then_run(option, "changed")
+    assert can(shop, "table 't', 'SELECT WITH GRANT OPTION'") == "f"
+    assert can(shop, "table 't', 'SELECT'") == "t"
+
+
+def test_privileges_of_every_kind_of_object(machine: ShellMachine, shop: PostgresServer) -> None:
+    for params, check in (
+        ({"type": "database", "privs": ["CREATE", "TEMP"]}, "database 'shop', 'CREATE'"),
+        ({"type": "schema", "objs": ["own"], "privs": ["USAGE"]}, "schema 'own', 'USAGE'"),
+        ({"type": "sequence", "objs": ["s"], "privs": ["ALL"]}, "sequence 's', 'UPDATE'"),
+        ({"objs": ["v"], "privs": ["SELECT"], "role": ["PUBLIC"]}, "table 'v', 'SELECT'"),
+    ):
+        assert can(shop, check) == "f"
+        machine.check_then_run(privileges(shop, **params), "changed")
+        assert can(shop, check) == "t"
+        assert machine.run_step(privileges(shop, **params, state="absent")).status == "changed"
+        assert can(shop, check) == "f"
+    new = {"type": "default_privs", "objs": ["TABLES", "SEQUENCES"], "privs": ["SELECT"]}
+    machine.check_then_run(privileges(shop, **new, target_roles=["g"]), "changed")
+    assert machine.run_step(privileges(shop, **new)).status == "changed"
+    shop.query("CREATE TABLE later (a int); CREATE SEQUENCE last", database="shop")
+    assert can(shop, "table 'later', 'SELECT'") == can(shop, "sequence 'last', 'SELECT'") == "t"
+    assert machine.run_step(privileges(shop, **new, state="absent")).status == "changed"
+    machine.check_then_run(privileges(shop, type="group", objs=["g"]), "changed")
+    assert shop.query("SELECT pg_has_role('ann', 'g', 'MEMBER')") == "t"
+    machine.check_then_run(privileges(shop, type="group", objs=["g"], grant_option=True), "changed")
+    machine.check_then_run(privileges(shop, type="group", objs=["g"], state="absent"), "changed")
+    assert shop.query("SELECT pg_has_role('ann', 'g', 'MEMBER')") == "f"
+
+
+def test_privileges_that_cannot_be_are_refused(machine: ShellMachine, shop: PostgresServer) -> None:
+    for params, message in (
+        ({"objs": ["t"]}, "`privs` is missing"),
+        ({"privs": ["SELECT"]}, "`objs` is missing"),
+        ({"objs": ["none"], "privs": ["SELECT"]}, "there is no table none"),
+        ({"objs": ["t"], "privs": ["SELECT"], "schema": "x'y"}, "there is no schema x'y"),
+        ({"objs": ["t"], "privs": ["SELECT"], "role": ["x'y"]}, "there is no role x'y"),
+        ({"objs": ["t"], "privs": ["SELECT(a)"]}, "those of columns are not supported"),
+        ({"objs": ["t"], "privs": ["USAGE"]}, "USAGE is not a privilege of table"),
+        ({"type": "group", "objs": ["g"], "role": ["PUBLIC"]}, "PUBLIC cannot be a member"),
+        (
+            {"type": "default_privs", "objs": ["VIEWS"], "privs": ["ALL"]},
+            "no kind of objects VIEWS",
+        ),
+        (
+            {"database": "none", "objs": ["t"], "privs": ["SELECT"]},
+            'database "none" does not exist',
+        ),
+    ):
+        check_refuses(machine, privileges(shop, **params), message)

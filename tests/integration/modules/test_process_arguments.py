@@ -341,6 +341,7 @@ WATCHED_ELSEWHERE = {
     "mysql_user",
     "nginx_site",
     "postgres_db",
+    "postgres_privileges",
     "postgres_query",
     "postgres_user",
     "request",
