@@ -323,6 +323,8 @@ class TaskChecker:
         if entry is not None and "by" in entry:
             chosen = _arguments_of(arguments).get(entry["by"]["param"], entry["by"].get("default"))
             case = entry["by"]["cases"].get(str(chosen))
+            if _IS_TEMPLATE.search(str(chosen)):
+                case = _case_of_template(str(chosen), entry["by"])
             return entry["cases"].get(case)
         return entry
 
@@ -578,6 +580,21 @@ def _texts(value: Any, *, is_condition: bool = False) -> Iterator[tuple[bool, st
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _texts(item, is_condition=key in _CONDITIONS or key == "that")
+
+
+def _case_of_template(text: str, by: Mapping[str, Any]) -> str | None:
+    """Return the case that has all values which a template names, if it names the case itself."""
+    try:
+        tree = _environment().parse(text)
+    except (jinja2.TemplateError, RecursionError):
+        return None
+    named = {str(const.value) for const in tree.find_all(nodes.Const)} & by["cases"].keys()
+    fits = (
+        case
+        for case, values in by.get("templates", {}).items()
+        if case in named and named <= set(values)
+    )
+    return next(fits, None)
 
 
 def _root(node: nodes.Node) -> nodes.Node:

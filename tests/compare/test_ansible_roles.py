@@ -29,6 +29,9 @@ COUNTS = """\
 - {script: files/x.sh --all, args: {chdir: /srv, creates: /x, executable: python3}}
 - {include_tasks: {file: x.yml, apply: {become: yes, tags: [a]}}, when: x is success}
 - {package_facts: , check_mode: no}
+- {file: {path: /a, src: /b, state: link, mode: "0644"}}
+- {file: {path: /a, src: "{{ b }}", state: "{{ x | ternary('link', 'absent') }}"}}
+- {file: {path: /a, mode: "0755", state: "{{ x.state | d('directory') }}"}}
 - {unarchive: {src: a, dest: /b, extra_opts: [--strip-components=1]}}
 - {authorized_key: {user: a, key: k, key_options: no-pty, comment: c}}
 - {apt_key: {url: "https://a/key", id: X, state: present}}
@@ -51,6 +54,9 @@ DOES_NOT = {
     "{apt: {name: x, force: yes}}": "param apt.force",
     "{apt: {name: x, state: build-dep}}": "value of apt.state: build-dep",
     "{file: {path: /x, state: '{{ x }}'}}": "value of file.state",
+    "{file: {path: /x, state: \"{{ x | ternary('file', 'touch') }}\"}}": "value of file.state",
+    "{file: {path: /x, src: y, state: \"{{ x | d('directory') }}\"}}": "param file.src",
+    "{file: {path: /x, src: y, state: link, owner: z}}": "param file.owner",
     "{shell: ls, debugger: always}": "keyword debugger",
     "{shell: ls, async: 10, poll: 0}": "keyword poll",
     "{include_vars: x.yml, when: y}": "keyword when of vars_files",

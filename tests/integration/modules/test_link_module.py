@@ -116,6 +116,69 @@ def test_a_link_to_what_it_would_replace_is_refused(machine: ShellMachine) -> No
             check_refuses(machine, step, "is what the link would point to")
 
 
+def test_an_absent_link_is_removed_wherever_it_leads_to(machine: ShellMachine) -> None:
+    root = machine.root
+    (root / "dir").mkdir()
+    (root / "dir/in").write_text("x")
+    for name, to in (("-n it's", "dir"), ("dangling", "nowhere"), ("loop", "loop")):
+        (root / name).symlink_to(to)
+        step = {
+            "link": {"path": str(root / name), "to": "other", "state": "absent", "mode": "0600"}
+        }
+        outcome = machine.check_then_run(step, "changed")
+        assert outcome_changes(outcome) == {"state": ("link", "absent")}
+        assert not (root / name).is_symlink()
+        assert machine.check_then_run(step, "ok").status == "ok"
+    assert folder_contents(root / "dir") == ["in"]
+    (root / "slash").symlink_to("dir")
+    step = {"link": {"path": f"{root}/slash/", "to": "x", "state": "absent"}}
+    machine.check_then_run(step, "changed")
+    assert folder_contents(root) == ["dir"]
+
+
+@pytest.mark.parametrize("start", ["a file", "an empty directory"])
+@pytest.mark.parametrize("force", [False, True])
+def test_only_a_symbolic_link_is_removed(machine: ShellMachine, start: str, force: bool) -> None:
+    build_start(machine.root, STARTS[start])
+    step = {"path": str(machine.root / "it"), "to": "to", "state": "absent", "force": force}
+    check_refuses(machine, {"link": step}, "not a symbolic link")
+    check_refuses(machine, {"link": {**step, "hard": True}}, "is for symbolic links")
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_the_mode_is_that_of_what_it_leads_to(machine: ShellMachine, hard: bool) -> None:
+    root = machine.root
+    (root / "sub").mkdir()
+    (root / "file").write_text("content")
+    (root / "file").chmod(0o644)
+    (root / "other").symlink_to("file")
+    for name, to, mode, expected in (
+        ("sub/it", "../file", "0600", 0o600),
+        ("it", str(root / "file"), "g=r,o=", 0o640),
+        ("again", "other", "0604", 0o604),
+    ):
+        step = {"link": {"path": str(root / name), "to": to, "mode": mode, "hard": hard}}
+        outcome = machine.check_then_run(step, "changed")
+        assert outcome_changes(outcome)["mode"][1] == mode
+        assert (root / "file").stat().st_mode & 0o7777 == expected
+        assert (root / name).samefile(root / "file")
+        machine.check_then_run(step, "ok")
+    (root / "file").chmod(0o666)
+    outcome = machine.check_then_run(step, "changed")
+    assert outcome_changes(outcome) == {"mode": ("0666", "0604")}
+
+
+def test_a_mode_requires_something_that_the_link_leads_to(machine: ShellMachine) -> None:
+    step = {"link": {"path": str(machine.root / "it"), "to": "nothing", "mode": "0600"}}
+    assert machine.run_step(step, check=True).status == "would_change"
+    outcome = machine.run_step(step)
+    assert outcome.status == "failed"
+    assert "leads to nothing whose mode could be set" in outcome.stderr.text
+    (machine.root / "nothing").mkdir(mode=0o755)
+    machine.check_then_run(step, "changed")
+    assert (machine.root / "nothing").stat().st_mode & 0o7777 == 0o600
+
+
 def test_hard_links_are_made_and_replaced(machine: ShellMachine) -> None:
     root = machine.root
     (root / "file").write_text("content")
