@@ -32,6 +32,16 @@ from orchestrator.cli.run_commands import (
     metavar="PATTERN",
     help="Neither copy nor remove names that match, or paths if it contains a slash. Repeatable.",
 )
+@click.option(
+    "--include",
+    multiple=True,
+    metavar="PATTERN",
+    help="Copy and remove only what matches, or is in a folder that does. Repeatable.",
+)
+@click.option("--follow", is_flag=True, help="Copy what links lead to, instead of the links.")
+@click.option(
+    "--times", is_flag=True, help="Give files the modification times that they have here."
+)
 @click.option("--owner", metavar="USER", help="The owner of everything, by name or number.")
 @click.option("--group", metavar="GROUP", help="The group of everything, by name or number.")
 @click.argument("src", type=click.Path(exists=True))
@@ -43,6 +53,9 @@ def upload_command(
     dest: str,
     delete: bool,
     exclude: tuple[str, ...],
+    include: tuple[str, ...],
+    follow: bool,
+    times: bool,
     owner: str | None,
     group: str | None,
 ) -> int:
@@ -67,6 +80,9 @@ def upload_command(
         raise click.UsageError("--delete requires a folder as SRC")
     arguments |= {"delete": "true"} if delete else {}
     arguments |= {"exclude": json.dumps(exclude)} if exclude else {}
+    arguments |= {"include": json.dumps(include)} if include else {}
+    arguments |= {"follow": "true"} if follow else {}
+    arguments |= {"times": "true"} if times else {}
     for name, value in (("owner", owner), ("group", group)):
         arguments |= {} if value is None else {name: value}
     context = load_command_context(command_options, shlex.join(("upload", src, dest)))
@@ -75,6 +91,9 @@ def upload_command(
     flags = [
         *(("--delete",) if delete else ()),
         *(word for pattern in exclude for word in ("--exclude", pattern)),
+        *(word for pattern in include for word in ("--include", pattern)),
+        *(("--follow",) if follow else ()),
+        *(("--times",) if times else ()),
         *(("--owner", owner) if owner is not None else ()),
         *(("--group", group) if group is not None else ()),
     ]

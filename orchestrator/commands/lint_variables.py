@@ -287,11 +287,7 @@ def _step_templates(step: Step, templates: TemplateCache) -> Iterator[TemplateNa
             found = (action.path, action.to)
         case ModuleSpec():
             fixes = (fix.text for fix in action.fixes)
-            loads = (
-                each
-                for load in action.payloads
-                for each in (load.what, load.exclude, load.keep_modes)
-            )
+            loads = (each for load in action.payloads for each in load.templates)
             found = (
                 action.functions,
                 action.probe,

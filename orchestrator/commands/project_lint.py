@@ -38,6 +38,7 @@ from orchestrator.planner.fact_sources import FactSources
 from orchestrator.planner.host_diagnostics import HostDiagnostics
 from orchestrator.planner.host_scope import HostScope
 from orchestrator.planner.module_script import listed_names
+from orchestrator.planner.payload_options import template_syntax
 from orchestrator.planner.project_files import ProjectFiles
 from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.resource_claims import check_claims
@@ -249,6 +250,8 @@ def _missing_payload_files(call: TaskCall, callee: Task, scope: HostScope) -> It
         written = [call.args[name] for name in names if name in call.args]
         if payload.kind in ("text", "host") or len(written) != len(names):
             continue
+        options = [name for each in payload.options.values() for name in each.names]
+        written += [call.args[name] for name in options if name in call.args]
         if all(template.constant for template in written):
             yield from _missing_payload_file(payload, task_scope)
 
@@ -266,7 +269,8 @@ def _missing_payload_file(payload: ModulePayload, task_scope: TaskScope) -> Iter
         )
     elif isinstance(value, str) and payload.kind == "template":
         try:
-            task_scope.host.project_files.template(Path(value), mark)
+            syntax = template_syntax(payload, task_scope)
+            task_scope.host.project_files.template(Path(value), mark, syntax)
         except DefinitionError as error:
             yield from error.diagnostics
 

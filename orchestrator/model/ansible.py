@@ -24,7 +24,11 @@ MODULE_HINTS = {
         ("systemd", "systemd_service", "sysvinit"), "write `service: {name: …, state: …}`"
     ),
     "uri": "write `request: {url: …}`; to wait for a server, `http: {url: …, within: 30s}`",
-    "synchronize": "write `upload: {src: …, path: …}`",
+    **dict.fromkeys(
+        ("synchronize", "sync", "rsync"),
+        "write `upload: {src: …, path: …, delete: true}`, which sends only what differs; the other "
+        "way is `download: {path: …, to: …}`",
+    ),
     "fetch": "write `download: {path: …, to: …}`",
     "set_fact": "write `set: {NAME: VALUE}`",
     "ping": "write `run: 'true'`; see also `orch doctor`",
@@ -69,10 +73,9 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
         "dest": "path",
         "ignore_hidden": "hidden",
         "regexp": "match",
-        "src": "remote_src",
         "unsafe_writes": "in_place",
     },
-    "copy": {"dest": "path", "unsafe_writes": "in_place"},
+    "copy": {"attr": "attributes", "dest": "path", "unsafe_writes": "in_place"},
     "cron": {"cron_file": "file", "env": "variable", "special_time": "special", "value": "job"},
     "debconf": {
         "answer": "value",
@@ -82,7 +85,7 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
         "unseen": "seen",
         "vtype": "type",
     },
-    "directory": {"dest": "path", "name": "path"},
+    "directory": {"attr": "attributes", "dest": "path", "name": "path"},
     "docker_compose": {
         "project_name": "project",
         "project_src": "path",
@@ -112,7 +115,7 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "docker_login": {"registry_url": "registry", "url": "registry", "user": "username"},
     "dpkg_divert": {"divert": "to", "name": "path"},
-    "file": {"dest": "path", "name": "path"},
+    "file": {"attr": "attributes", "dest": "path", "name": "path"},
     "find": {
         "excludes": "exclude",
         "file_type": "type",
@@ -255,7 +258,18 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
         "sysctl_set": "apply",
         "val": "value",
     },
-    "template": {"dest": "path", "unsafe_writes": "in_place"},
+    "template": {
+        "attr": "attributes",
+        "block_end_string": "delimiters",
+        "block_start_string": "delimiters",
+        "comment_end_string": "delimiters",
+        "comment_start_string": "delimiters",
+        "dest": "path",
+        "newline_sequence": "newline",
+        "unsafe_writes": "in_place",
+        "variable_end_string": "delimiters",
+        "variable_start_string": "delimiters",
+    },
     "text_block": {
         "content": "block",
         "dest": "path",
@@ -265,7 +279,7 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "touch": {"dest": "path", "name": "path"},
     "unarchive": {"copy": "remote_src", "dest": "path"},
-    "upload": {"dest": "path"},
+    "upload": {"copy_links": "follow", "dest": "path", "perms": "keep_modes"},
     "user": {
         "createhome": "create_home",
         "generate_ssh_key": "ssh_key",

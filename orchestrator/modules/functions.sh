@@ -211,6 +211,18 @@ resolve_file() {
   *) echo "$1 is not a regular file" >&2; return 1;;
   esac
 }
+# creatable FILE: fail unless it is a regular file, or one can be created there.
+# Sets path f_type.
+creatable() {
+  path=$1
+  kind "$path"
+  case $f_type in
+  absent) above;;
+  file) ;;
+  directory) echo "$path is a directory" >&2; return 1;;
+  *) echo "$path is not a regular file" >&2; return 1;;
+  esac
+}
 # parents: create the parent directories of path.
 # Reads path.
 parents() { f_parents_up=${path%/*}; [ -d "${f_parents_up:-/}" ] || mkdir -p -- "$f_parents_up"; }
@@ -374,6 +386,211 @@ set_attributes() {
   chmod -- "0$f_applied" "$1"
 }
 
+# Attributes of chattr(1), such as i (immutable). WANTED are letters with +, - or =, or empty.
+
+# is_off KEY: succeed if the state differs.
+is_off() { case "$o_off " in *" $1 "*) ;; *) return 1;; esac; }
+# read_flags PATH: determine its attributes. Fail if the file system has none.
+# Sets f_flags.
+read_flags() {
+  has lsattr || lacks 'lsattr, which attributes need (e2fsprogs)'
+  f_read_flags_line=$(LC_ALL=C lsattr -d "$1" 2>/dev/null) || f_read_flags_line=
+  f_read_flags_line=${f_read_flags_line%% *} f_flags=
+  [ "$f_read_flags_line" ] || { echo "the file system of $1 has no attributes" >&2; return 1; }
+  while [ "$f_read_flags_line" ]; do
+    case $f_read_flags_line in
+    -*) ;;
+    *) f_flags=$f_flags${f_read_flags_line%"${f_read_flags_line#?}"};;
+    esac
+    f_read_flags_line=${f_read_flags_line#?}
+  done
+}
+# plan_flags WANTED FLAGS: determine the letters to add and to remove. Those that chattr cannot
+# remove, such as e, stay with =.
+# Sets f_on f_away.
+plan_flags() {
+  f_plan_flags_rest=${1#[-+=]} f_on= f_away=
+  while [ "$f_plan_flags_rest" ]; do
+    f_plan_flags_letter=${f_plan_flags_rest%"${f_plan_flags_rest#?}"} f_plan_flags_rest=${f_plan_flags_rest#?}
+    case $1,$2$f_on in
+    -*,*"$f_plan_flags_letter"*) f_away=$f_away$f_plan_flags_letter;;
+    -*|*,*"$f_plan_flags_letter"*) ;;
+    *) f_on=$f_on$f_plan_flags_letter;;
+    esac
+  done
+  case $1 in [-+]*) return;; esac
+  f_plan_flags_rest=$2
+  while [ "$f_plan_flags_rest" ]; do
+    f_plan_flags_letter=${f_plan_flags_rest%"${f_plan_flags_rest#?}"} f_plan_flags_rest=${f_plan_flags_rest#?}
+    case $1 in *"$f_plan_flags_letter"*) continue;; esac
+    case $f_plan_flags_letter in [!eEINVh]) f_away=$f_away$f_plan_flags_letter;; esac
+  done
+}
+# report_flags PATH WANTED: report `attributes`, in the words of WANTED if applying it changes nothing.
+# Fail if the host could not apply it.
+report_flags() {
+  [ "$2" ] || return 0
+  case ${2#[-+=]} in *[!aAcCdDeFijmPsStTux]*)
+    echo "\`attributes\` must be letters of chattr(1) with +, - or = in front, found $2" >&2; return 64;;
+  esac
+  f_report_flags_at=$1
+  until present "$f_report_flags_at"; do f_report_flags_at=${f_report_flags_at%/*}; f_report_flags_at=${f_report_flags_at:-/}; done
+  read_flags "$f_report_flags_at" || return
+  f_report_flags_now=
+  [ "$f_report_flags_at" != "$1" ] || f_report_flags_now=$f_flags
+  plan_flags "$2" "$f_report_flags_now"
+  if [ -z "$f_on$f_away" ]; then
+    [ "$f_report_flags_at" != "$1" ] || state attributes "$2"
+    return 0
+  fi
+  has chattr || lacks chattr
+  case $f_on$f_away in *[ia]*) may_lock || return;; esac
+  if [ "$f_report_flags_at" = "$1" ]; then
+    [ -O "$1" ] || root_only || return
+    state attributes "${f_report_flags_now:-none}"
+  fi
+}
+# may_lock: fail if this user cannot set or remove the attributes i and a: Linux asks for the
+# capability CAP_LINUX_IMMUTABLE, number 9.
+may_lock() {
+  f_may_lock_powers=$(sed -n 's/^CapEff:[^0-9a-f]*//p' /proc/self/status 2>/dev/null) || f_may_lock_powers=
+  [ "$f_may_lock_powers" ] || { root_only; return; }
+  f_may_lock_powers=$(printf %d "0x$f_may_lock_powers")
+  [ $((f_may_lock_powers >> 9 & 1)) = 0 ] || return 0
+  root_only || return
+  echo "root lacks the capability to set or remove the attributes i and a on this host" >&2
+  return 1
+}
+# read_locks PATH: determine which of the attributes i and a the path has; none if it does not exist,
+# or the host cannot tell.
+# Sets f_locks.
+read_locks() {
+  f_locks=
+  [ -e "$1" ] && [ ! -L "$1" ] && has lsattr && read_flags "$1" 2>/dev/null || return 0
+  case $f_flags in *i*) f_locks=i;; esac
+  case $f_flags in *a*) f_locks=${f_locks}a;; esac
+}
+# changeable PATH WANTED: fail if something else than the attributes differs, and the attributes i or
+# a forbid to change it. Those that WANTED names, or removes, are removed for the change.
+changeable() {
+  [ "$o_off" != ' attributes' ] || return 0
+  read_locks "$1"
+  plan_flags "${2:-+}" "$f_locks"
+  f_changeable_rest=$f_locks
+  while [ "$f_changeable_rest" ]; do
+    f_changeable_letter=${f_changeable_rest%"${f_changeable_rest#?}"} f_changeable_rest=${f_changeable_rest#?}
+    case ${2#-}$f_away in *"$f_changeable_letter"*) continue;; esac
+    echo "$1 has the attribute $f_changeable_letter, which forbids changes: \`attributes: -$f_changeable_letter\` removes it" >&2
+    return 1
+  done
+}
+# with_flags PATH WANTED COMMAND: run the command, with a WANTED although i or a of the path forbid
+# changes, and then apply WANTED. If the command fails, i and a are as before.
+with_flags() {
+  [ "$2" ] || { "$3"; return; }
+  read_locks "$1"
+  f_with_flags_locks=$f_locks
+  [ -z "$f_locks" ] || chattr "-$f_locks" "$1"
+  set +e
+  (set -e; "$3")
+  f_with_flags_code=$?
+  set -e
+  if [ $f_with_flags_code != 0 ]; then
+    [ -z "$f_with_flags_locks" ] || chattr "+$f_with_flags_locks" "$1"
+    return $f_with_flags_code
+  fi
+  [ -e "$1" ] || return 0
+  case $2 in [-+]*) ;; *) f_with_flags_locks=;; esac
+  read_flags "$1"
+  plan_flags "$2" "$f_flags$f_with_flags_locks"
+  # i and a come last, because they forbid to change the others
+  f_with_flags_add=$f_on
+  for f_with_flags_each in i a; do
+    case $f_away,$f_with_flags_locks in
+    *$f_with_flags_each*,*) ;;
+    *,*$f_with_flags_each*) f_with_flags_add=$f_with_flags_add$f_with_flags_each;;
+    esac
+  done
+  [ -z "$f_away" ] || chattr "-$f_away" "$1"
+  [ -z "$f_with_flags_add" ] || chattr "+$f_with_flags_add" "$1"
+}
+
+# Times of files, given as seconds since 1970 or as YYYY-MM-DDThh:mm:ssZ.
+
+# epoch_of TIME: determine the seconds since 1970. Fail if it is not a time.
+# Sets f_epoch.
+epoch_of() {
+  case $1 in
+  ''|*[!0-9]*) ;;
+  ?????????????*) ;;
+  *) f_epoch=$(printf %s "$1" | sed 's/^0*\(.\)/\1/'); return;;
+  esac
+  case $1 in
+  [1-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z)
+    f_epoch_of_year=${1%%-*} f_epoch_of_rest=${1#*-}
+    f_epoch_of_month=${f_epoch_of_rest%%-*} f_epoch_of_rest=${f_epoch_of_rest#*-}
+    f_epoch_of_day=${f_epoch_of_rest%%T*} f_epoch_of_rest=${f_epoch_of_rest#*T}
+    f_epoch_of_hour=${f_epoch_of_rest%%:*} f_epoch_of_rest=${f_epoch_of_rest#*:}
+    f_epoch_of_minute=${f_epoch_of_rest%%:*} f_epoch_of_rest=${f_epoch_of_rest#*:}
+    f_epoch_of_second=${f_epoch_of_rest%Z}
+    f_epoch_of_month=${f_epoch_of_month#0} f_epoch_of_day=${f_epoch_of_day#0}
+    # the year begins in March, so that a leap day is its last
+    [ "$f_epoch_of_month" -gt 2 ] || f_epoch_of_year=$((f_epoch_of_year-1)) f_epoch_of_month=$((f_epoch_of_month+12))
+    f_epoch=$((365*f_epoch_of_year + f_epoch_of_year/4 - f_epoch_of_year/100 + f_epoch_of_year/400))
+    f_epoch=$((f_epoch + (153*(f_epoch_of_month-3) + 2)/5 + f_epoch_of_day - 719469))
+    f_epoch=$((((f_epoch*24 + ${f_epoch_of_hour#0})*60 + ${f_epoch_of_minute#0})*60 + ${f_epoch_of_second#0}))
+    utc_time "$f_epoch"
+    [ "$f_time" != "$1" ] || return 0;;
+  esac
+  echo "$1 is not a time since 1970: write seconds, or a time like 2026-01-31T12:00:00Z" >&2
+  return 64
+}
+# utc_time SECONDS: determine the time like 2026-01-31T12:00:00Z.
+# Sets f_time.
+utc_time() {
+  f_utc_time_days=$(($1/86400 + 719468))
+  f_utc_time_era=$((f_utc_time_days/146097))
+  f_utc_time_days=$((f_utc_time_days - f_utc_time_era*146097))
+  f_utc_time_year=$(((f_utc_time_days - f_utc_time_days/1460 + f_utc_time_days/36524 - f_utc_time_days/146096)/365))
+  f_utc_time_days=$((f_utc_time_days - 365*f_utc_time_year - f_utc_time_year/4 + f_utc_time_year/100))
+  f_utc_time_month=$(((5*f_utc_time_days + 2)/153))
+  f_utc_time_days=$((f_utc_time_days - (153*f_utc_time_month + 2)/5 + 1))
+  f_utc_time_year=$((f_utc_time_year + 400*f_utc_time_era + f_utc_time_month/10))
+  f_utc_time_month=$((f_utc_time_month - 12*(f_utc_time_month/10) + 3))
+  f_time=$(printf '%04d-%02d-%02dT%02d:%02d:%02dZ' $f_utc_time_year $f_utc_time_month $f_utc_time_days \
+    $(($1%86400/3600)) $(($1%3600/60)) $(($1%60)))
+}
+# report_times PATH ACCESS MODIFICATION: report `access_time` and `modification_time`, in the words
+# given if those are the same time.
+report_times() {
+  [ "$2$3" ] || return 0
+  [ -z "$2" ] || epoch_of "$2" || return
+  f_report_times_epoch=$f_epoch
+  [ -z "$3" ] || epoch_of "$3" || return
+  [ -e "$1" ] || return 0
+  file_times "$1"
+  [ "$f_mtime" ] || lacks 'stat, which times need'
+  [ -z "$2" ] || report_time access_time "$2" "$f_report_times_epoch" "$f_atime"
+  [ -z "$3" ] || report_time modification_time "$3" "$f_epoch" "$f_mtime"
+}
+report_time() {
+  if [ "$3" = "$4" ]; then state "$1" "$2"
+  else
+    case $2 in *Z) utc_time "$4"; state "$1" "$f_time";; *) state "$1" "$4";; esac
+  fi
+}
+# set_times PATH ACCESS MODIFICATION: set those that are given.
+set_times() {
+  for f_set_times_each in "a$2" "m$3"; do
+    [ "${f_set_times_each#?}" ] || continue
+    epoch_of "${f_set_times_each#?}"
+    utc_time "$f_epoch"
+    # YYYYMMDDhhmm.ss
+    f_set_times_at=$(printf %s "$f_time" | sed -e 's/[-TZ]//g' -e 's/:\(..\)$/.\1/' -e 's/://')
+    TZ=UTC0 touch "-${f_set_times_each%"${f_set_times_each#?}"}" -t "$f_set_times_at" -- "$1"
+  done
+}
+
 # returned KEY VALUE: print a value of the module's result (`returns`), without newlines.
 returned() { o_line "$2"; printf '%s\n' "$1=$o_text"; }
 
@@ -480,14 +697,15 @@ compared() {
   report_attributes "$2" "$3" || return
   [ "$6$f_type" != falsefile ] || { f_equal=1; state contents 'as given'; return; }
   contents "$path" || return
-  [ "$f_equal" ] || { replaceable "$5" && tried "$4"; }
+  [ "$f_equal" ] || { replaceable "$5" "$7" && tried "$4"; }
 }
-# replaceable IN_PLACE: fail if an existing file at path cannot be replaced or, with true, written.
+# replaceable IN_PLACE [WANTED]: fail if an existing file at path cannot be replaced or, with true,
+# written. With WANTED, attributes that forbid it do not count, see changeable.
 # Reads path.
 replaceable() {
   [ -f "$path" ] || return 0
   if [ "$1" = true ]; then
-    [ -w "$path" ] || { echo "cannot write to $path" >&2; return 1; }
+    [ -w "$path" ] || { [ "$2" ] && [ "$(id -u)" = 0 ]; } || { echo "cannot write to $path" >&2; return 1; }
     return 0
   fi
   f_replaceable_up=${path%/*} f_replaceable_why=
@@ -1180,14 +1398,15 @@ send_file() {
   echo "$f_send_file_sum"
 }
 # tree_facts ONLY OWNED UID GID UNREAD: print what exists of the manifest's names: lines of
-# tree_find_expression's expression, `T same NAME` for a link with the desired target, and, if OWNED
-# is not empty, `O NAME` for a path with the given owners. ONLY is the real name of the only file.
+# tree_find_expression's expression, `T same NAME` for a link with the desired target, `M SECONDS
+# NAME` with the time of a file, if the manifest has times, and, if OWNED is not empty, `O NAME` for
+# a path with the given owners. ONLY is the real name of the only file.
 # UNREAD: files are not read, except those with special names.
 # Sets f_sums.
 tree_facts() {
   tree_tools
   [ -z "$5" ] || f_sums=true
-  tree_find_expression $(manifest | awk '$1 == "f" && $2 ~ /^[0-7]+$/ && !had[$2]++ { print $2 }')
+  tree_find_expression $(manifest | awk '$1 == "f" { sub(/@.*/, "", $2); if ($2 ~ /^[0-7]+$/ && !had[$2]++) print $2 }')
   manifest | sed -e '/^l /d' -e '/\\/d' -e 's/^[^ ]* [^ ]* [^ ]* //' | tr '\n' '\000' |
     xargs -0 sh -c '
       seen=$1 owned=$2 uid=$3 gid=$4; shift 4
@@ -1196,6 +1415,9 @@ tree_facts() {
       [ -z "$owned" ] ||
         find "$@" -prune ${uid:+-user "$uid"} ${gid:+-group "$gid"} -exec printf "O %s\n" {} +
       :' sh "$f_find_expression" "$2" "$3" "$4" 2>/dev/null || :
+  manifest | sed -n -e '/\\/d' -e 's/^f [0-7]*@[0-9]* [^ ]* //p' | tr '\n' '\000' | xargs -0 sh -c '
+    [ $# = 0 ] || if stat -c %Y / >/dev/null; then stat -c "M %Y %n" -- "$@"; else stat -f "M %m %N" -- "$@"; fi
+    ' sh 2>/dev/null || :
   manifest | sed -n -e '/^l /p' -e '/\\/p' |
     while IFS=' ' read -r f_tree_facts_kind f_tree_facts_word f_tree_facts_target f_tree_facts_name; do
       unescape_name "$f_tree_facts_name"
@@ -1214,7 +1436,10 @@ tree_facts() {
       file)
         f_tree_facts_is=$f_mode
         [ $f_tree_facts_kind != f ] ||
-          printf '%s  %s\n' "$(digest "$f_tree_facts_real")" "$f_tree_facts_name";;
+          printf '%s  %s\n' "$(digest "$f_tree_facts_real")" "$f_tree_facts_name"
+        case $f_tree_facts_word in
+        *@*) file_times "$f_tree_facts_real"; printf 'M %s %s\n' "$f_mtime" "$f_tree_facts_name";;
+        esac;;
       *) f_tree_facts_is=other;;
       esac
       printf 'T %s %s\n' $f_tree_facts_is "$f_tree_facts_name"
@@ -1224,19 +1449,19 @@ tree_facts() {
     done
 }
 # tree_extra STAGE EXPRESSION…: print `E KIND NAME` for everything that exists, and `X KIND NAME`
-# for excluded paths: those for which one of the find expressions is true, each preceded by -o.
-# STAGE is skipped.
+# for excluded paths: those for which the find expression is true. STAGE is skipped.
 tree_extra() {
   tree_names
   f_tree_extra_stage=$1; shift
-  find . -name . -o -path "$f_tree_extra_stage" -prune -o \( -path . "$@" \) -prune \
+  find . -name . -o -path "$f_tree_extra_stage" -prune -o "$@" \
     -exec sh -c "$f_names" sh X {} + -o -exec sh -c "$f_names" sh E {} +
 }
 # tree_compare OWNED UNREAD: read the manifest, a line `=`, and the output of tree_facts and
 # tree_extra, and print: `S STATE`; `! CONFLICT`; `- LINE` and `+ LINE` of a diff; `N NUMBERS` if
 # only some files and links of the manifest are needed, with their line numbers, like 3-5,9; and
-# changes as WHAT KIND TOLD NAME, where WHAT is m for missing, c for different, r for to be removed,
-# and TOLD is the target of a link, or the mode of a folder as in the manifest.
+# changes as WHAT KIND TOLD NAME, where WHAT is m for missing, c for different, t for another time, r
+# for to be removed, and TOLD is the target of a link, the mode of a folder as in the manifest, or
+# the time.
 tree_compare() {
   awk -v owned="$1" -v unread="$2" '
     function told(m, h, p) { return m " " substr(h, 1, 12) " " p }
@@ -1244,9 +1469,11 @@ tree_compare() {
     !facts && $0 == "=" { facts = 1; next }
     !facts {
       kind[++n] = $1; mode[n] = $2; sum[n] = $3
+      if (at = index($2, "@")) { mode[n] = substr($2, 1, at - 1); time[n] = substr($2, at + 1) }
       name[n] = substr($0, length($1) + length($2) + length($3) + 4); next }
     /^T / { type[substr($0, 4 + length($2))] = $2; next }
     /^O / { own[substr($0, 3)] = 1; next }
+    /^M / { mtime[substr($0, 4 + length($2))] = $2; next }
     /^E / {
       if (!known) { known = 1; for (i = 1; i <= n; i++) here[name[i]] = 1 }
       s = substr($0, 5); if (!(s in here)) { more[++extra] = s; is[extra] = $2 }
@@ -1260,7 +1487,7 @@ tree_compare() {
     function range() {
       if (first) numbers = numbers (numbers ? "," : "") first (last > first ? "-" last : "") }
     function compared(i, k, p, t) {
-      why = t == "l" ? " (a link)" : ""
+      why = t == "l" ? " (a link)" : ""; what = t == "absent" ? "m" : "c"
       if (t == "absent") missing++
       else if (t == "other") {
         if (k == "o") return
@@ -1271,9 +1498,10 @@ tree_compare() {
       else if (k == "l" ? t != "same" : k == "o" || k == "f" && unread == "" && has[p] != sum[i]) different++
       else if (k == "f" && t != mode[i]) modes++
       else if (k != "l" && owned != "" && !(p in own)) { owners++; why = " (its owner)" }
+      else if (k == "f" && time[i] != "" && mtime[p] != time[i]) { times++; what = "t"; why = " (its time)" }
       else return
-      print (t == "absent" ? "m" : "c"), k, (k == "l" ? sum[i] : k == "d" ? mode[i] : "-"), p
-      if (k == "f" || k == "l") need(i)
+      print what, k, (k == "l" ? sum[i] : k == "d" ? mode[i] : what == "t" ? time[i] : "-"), p
+      if (what != "t" && (k == "f" || k == "l")) need(i)
       if (t != "absent") print "- " (t ~ /^[0-9f]/ ? told(t, has[p], p) : p) why
       print "+ " (k == "f" ? told(mode[i], sum[i], p) : p) }
     END {
@@ -1285,7 +1513,7 @@ tree_compare() {
       for (i = extra; i >= 1; i--) if (!(more[i] in keep)) {
         removed++; print "r", is[i], "-", more[i]; print "- " more[i] }
       count(missing, "missing"); count(different, "different"); count(modes, "of another mode")
-      count(owners, "of another owner"); count(removed, "to remove")
+      count(owners, "of another owner"); count(times, "of another time"); count(removed, "to remove")
       print "S " (text ? text " of " n : "as given")
     }'
 }
@@ -1293,7 +1521,7 @@ tree_compare() {
 # tree_compare printed. Fail if there are conflicts.
 tree_report() {
   # as few lines as possible, because a shell reads a pipe byte by byte
-  if [ "$o_show" ]; then LC_ALL=C grep -v '^[mcr] '; else LC_ALL=C grep '^[!SN] '; fi | {
+  if [ "$o_show" ]; then LC_ALL=C grep -v '^[mcrt] '; else LC_ALL=C grep '^[!SN] '; fi | {
     f_tree_report_bad= f_tree_report_state=
     while IFS= read -r f_tree_report_line; do
       case $f_tree_report_line in
@@ -1315,7 +1543,7 @@ tree_report() {
 }
 # tree_apply PLAN FROM: apply the changes in the file PLAN, many at a time: move missing and
 # different paths from the folder FROM, which has them under the same names, into the current
-# folder, and remove paths. Existing folders are not changed.
+# folder, remove paths, and set times. Existing folders are not changed.
 # Sets f_from.
 tree_apply() {
   f_from=$2
@@ -1340,6 +1568,9 @@ tree_apply() {
       s = $0; for (i = 0; i < 3; i++) s = substr(s, index(s, " ") + 1)
       name[++n] = real(s)
       if ($2 == "d") new[name[n]] = 1 }
+    /^t / {
+      s = $0; for (i = 0; i < 3; i++) s = substr(s, index(s, " ") + 1)
+      timed[++timed_n] = $3 " " word(real(s)) }
     END {
       for (i = 1; i <= n; i++) {
         up = name[i]; sub("/[^/]*$", "", up)
@@ -1354,9 +1585,12 @@ tree_apply() {
         old[last] = old[last] " " away[i]
         if (++left[last] == 100) gone(last) }
       gone(last)
+      for (i = 1; i <= timed_n; i++) print "tree_time " timed[i]
     }' <"$1" >"$2.moves"
   . "$2.moves"
 }
+# tree_time SECONDS FILE: set when the file was modified.
+tree_time() { touch -m -d "@$1" -- "$2" 2>/dev/null || set_times "$2" '' "$1"; }
 # tree_move_into FOLDER PATH…: move these paths, from the same folder below f_from, into the folder.
 # This also works for the owner of folders that are not writable.
 # Reads f_from.

@@ -2,7 +2,7 @@
 
 A tree has a manifest, one line for each entry, parents first:
 
-    f MODE SHA256 NAME      a file
+    f MODE SHA256 NAME      a file; with times, MODE@SECONDS is its mode and when it was modified
     l - TARGET NAME         a symbolic link and its target
     d - - NAME              a folder; the first line is the tree's own, `.`
     d 0700 - NAME           a folder that only its owner may access
@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import TypeAlias
@@ -60,6 +61,7 @@ ManifestLines: TypeAlias = "tuple[tuple[int, int], ...]"
 class TreeEntry(Struct, frozen=True):
     """One entry of a tree.
 
+    ``mtime`` is when a file was modified, in seconds since 1970; negative if it does not matter.
     ``kind`` is f (file), l (link) or d (folder). ``content`` is a file's SHA-256, or a link's
     target. ``stamp`` differs if a file has changed since it was listed; empty if it may not.
     """
@@ -71,6 +73,24 @@ class TreeEntry(Struct, frozen=True):
     content: bytes = b""
     size: int = 0
     stamp: tuple[int, ...] = ()
+    mtime: int = -1
+
+
+class TreeOptions(Struct, frozen=True):
+    """What of a folder is a part of its tree.
+
+    Entries that match one of the patterns ``exclude`` are not, and neither are those that match
+    none of ``include`` and are in no folder that does; folders without any other entry are left out
+    then. A pattern is matched against an entry's name or, if it contains a slash, its path below
+    the folder. ``keep_modes``: files have all their permissions. ``follow``: links are replaced by
+    what they lead to. ``times``: files have the times at which they were modified.
+    """
+
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    keep_modes: bool = False
+    follow: bool = False
+    times: bool = False
 
 
 class FileTree(Struct, frozen=True):
@@ -199,45 +219,81 @@ class SharedPieces:
             self._pieces.append(bytes(piece))
 
 
-def read_tree(path: Path, exclude: Sequence[str], *, keep_modes: bool = False) -> FileTree:
-    """List the file or folder at ``path``, without entries that match an ``exclude`` pattern.
+def read_tree(path: Path, options: TreeOptions | None = None) -> FileTree:
+    """List the file or folder at ``path``.
 
-    A pattern is matched against an entry's name or, if it contains a slash, its path below the
-    folder. ``keep_modes``: files have all their permissions. Raises OSError, and OrchError for an
-    entry that is not a file, folder or link.
+    Raises OSError, and OrchError for an entry that is not a file, folder or link.
     """
+    options = options or TreeOptions()
     if path.is_dir():
-        patterns = [pattern.rstrip("/") for pattern in exclude]
-        entries = [
-            _folder_entry(str(path), b"."),
-            *_entries_below(str(path), b".", patterns, keep_modes),
-        ]
+        status = path.stat()
+        inside = _TreeLister(options).entries_below(
+            str(path), b".", ((status.st_dev, status.st_ino),)
+        )
+        entries = [_folder_entry(str(path), b"."), *inside]
     else:
-        entries = [_file_entry(str(path), b"", keep_modes)]
+        entries = [_file_entry(str(path), b"", options)]
     members = [(number, entry) for number, entry in enumerate(entries, 1) if entry.kind != "d"]
     members.sort(key=lambda member: member[1].kind)  # files before links
     return FileTree(b"".join(map(_manifest_line, entries)), tuple(members), len(entries))
 
 
-def _entries_below(
-    folder: str, name: bytes, patterns: Sequence[str], keep_modes: bool
-) -> Iterator[TreeEntry]:
-    with os.scandir(folder) as found:
-        listed = sorted(found, key=lambda each: os.fsencode(each.name))
-    for each in listed:
-        inner = name + b"/" + os.fsencode(each.name)
-        if patterns and _matches(os.fsdecode(inner[2:]), patterns):
-            continue
-        if each.is_symlink():
-            to = os.readlink(each.path)  # noqa: PTH115 - creating a Path for each entry is slow
-            yield TreeEntry("l", inner, each.path, content=os.fsencode(to))
-        elif each.is_dir():
-            yield _folder_entry(each.path, inner)
-            yield from _entries_below(each.path, inner, patterns, keep_modes)
-        elif each.is_file():
-            yield _file_entry(each.path, inner, keep_modes)
-        else:
-            raise _unsupported_error(each.path)
+class _TreeLister:
+    """Lists the entries of a folder that the options select."""
+
+    def __init__(self, options: TreeOptions) -> None:
+        self._exclude = [pattern.rstrip("/") for pattern in options.exclude]
+        self._include = [pattern.rstrip("/") for pattern in options.include]
+        self._options, self._follow = options, options.follow
+
+    def entries_below(
+        self, folder: str, name: bytes, outer: tuple[tuple[int, int], ...]
+    ) -> Iterator[TreeEntry]:
+        """Yield what is in the folder; ``outer`` are this one and those that contain it."""
+        with os.scandir(folder) as found:
+            listed = sorted(found, key=lambda each: os.fsencode(each.name))
+        for each in listed:
+            inner = name + b"/" + os.fsencode(each.name)
+            path = os.fsdecode(inner[2:])
+            if self._exclude and _matches(path, self._exclude):
+                continue
+            if each.is_symlink() and not self._follow:
+                if self._is_included(path):
+                    to = os.readlink(each.path)  # noqa: PTH115 - creating a Path for each is slow
+                    yield TreeEntry("l", inner, each.path, content=os.fsencode(to))
+            elif each.is_dir():
+                yield from self._folder_entries(each, inner, outer)
+            elif not self._is_included(path):
+                continue
+            elif each.is_file():
+                yield _file_entry(each.path, inner, self._options)
+            elif each.is_symlink():
+                raise OrchError(Diagnostic(f"{display_path(Path(each.path))} is a dangling link"))
+            else:
+                raise _unsupported_error(each.path)
+
+    def _folder_entries(
+        self, entry: os.DirEntry[str], name: bytes, outer: tuple[tuple[int, int], ...]
+    ) -> Iterator[TreeEntry]:
+        """Yield a folder and what is in it; without `include`d entries in it, only if it is one."""
+        if self._follow:
+            status = entry.stat()
+            here = (status.st_dev, status.st_ino)
+            if here in outer:
+                shown = display_path(Path(entry.path))
+                raise OrchError(Diagnostic(f"{shown} is a link to a folder that contains it"))
+            outer = (*outer, here)
+        inside = self.entries_below(entry.path, name, outer)
+        if not self._is_included(os.fsdecode(name[2:])):
+            first = next(inside, None)
+            if first is None:
+                return
+            inside = chain((first,), inside)
+        yield _folder_entry(entry.path, name)
+        yield from inside
+
+    def _is_included(self, path: str) -> bool:
+        return not self._include or any(_is_at_or_below(path, each) for each in self._include)
 
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:
@@ -245,12 +301,24 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(path if "/" in p else name, p.removeprefix("/")) for p in patterns)
 
 
+def _is_at_or_below(path: str, pattern: str) -> bool:
+    """Return True if the pattern matches the path, or a folder that contains it.
+
+    A host decides it by the same patterns, see modules/upload.yml.
+    """
+    if _matches(path, (pattern,)):
+        return True
+    if "/" in pattern:
+        return fnmatchcase(path, f"{pattern.removeprefix('/')}/*")
+    return fnmatchcase(f"./{path}", f"*/{pattern}/*")
+
+
 def _folder_entry(path: str, name: bytes) -> TreeEntry:
     is_private = not os.stat(path).st_mode & _PRIVATE_BITS  # noqa: PTH116 - as above
     return TreeEntry("d", name, path, mode=0o700 if is_private else 0)
 
 
-def _file_entry(path: str, name: bytes, keep_modes: bool) -> TreeEntry:
+def _file_entry(path: str, name: bytes, options: TreeOptions) -> TreeEntry:
     digest, size, began = hashlib.sha256(), 0, time.time_ns()
     # opening many small files takes most of the time
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -268,10 +336,11 @@ def _file_entry(path: str, name: bytes, keep_modes: bool) -> TreeEntry:
         "f",
         name,
         path=path,
-        mode=found.st_mode & 0o777 if keep_modes else _git_mode(found.st_mode),
+        mode=found.st_mode & 0o777 if options.keep_modes else _git_mode(found.st_mode),
         content=digest.hexdigest().encode(),
         size=size,
         stamp=_stamp(found) if is_settled else (),
+        mtime=max(0, found.st_mtime_ns // 10**9) if options.times else -1,
     )
 
 
@@ -295,6 +364,7 @@ def _git_mode(bits: int) -> int:
 def _manifest_line(entry: TreeEntry) -> bytes:
     has_mode = entry.kind == "f" or (entry.kind == "d" and entry.mode)
     mode = b"%04o" % entry.mode if has_mode else b"-"
+    mode += b"@%d" % entry.mtime if entry.mtime >= 0 else b""
     content = _octal_escape(entry.content) if entry.kind == "l" else entry.content or b"-"
     return b" ".join((entry.kind.encode(), mode, content, manifest_name(entry.name))) + b"\n"
 
@@ -354,6 +424,7 @@ def _member_header(entry: TreeEntry) -> bytes:
         entry.size,
         kind,
         to[:_MAX_NAME_BYTES],
+        max(0, entry.mtime),
     )
 
 
@@ -367,7 +438,9 @@ def _long_name_bytes(entry: TreeEntry) -> int:
     return sum(_member_bytes(len(text) + 1) for text in texts if len(text) > _MAX_NAME_BYTES)
 
 
-def _header_block(name: bytes, mode: int, size: int, kind: bytes = b"0", to: bytes = b"") -> bytes:
+def _header_block(
+    name: bytes, mode: int, size: int, kind: bytes = b"0", to: bytes = b"", mtime: int = 0
+) -> bytes:
     """Return a tar header (pax, POSIX.1-2017: ustar Interchange Format).
 
     tarfile takes ten times as long.
@@ -375,7 +448,7 @@ def _header_block(name: bytes, mode: int, size: int, kind: bytes = b"0", to: byt
     octal = b"%011o\0" % size
     if len(octal) > 12:  # 8 GiB or more: the base-256 format of GNU tar and busybox
         octal = b"\x80" + size.to_bytes(11, "big")
-    head = b"%s%07o\0%07o\0%07o\0%s%011o\0" % (name.ljust(100, b"\0"), mode, 0, 0, octal, 0)
+    head = b"%s%07o\0%07o\0%07o\0%s%011o\0" % (name.ljust(100, b"\0"), mode, 0, 0, octal, mtime)
     tail = (kind + to.ljust(100, b"\0") + b"ustar  \0").ljust(_BLOCK_BYTES - len(head) - 8, b"\0")
     return head + b"%06o\0 " % (sum(head) + sum(tail) + 8 * ord(" ")) + tail
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import (
     DefinitionError,
@@ -19,6 +19,13 @@ from orchestrator.model.marked_value import HomePath, MarkedValue
 from orchestrator.model.shell_quoting import shell_quote
 from orchestrator.model.text_encoding import decode_bytes, repr_text
 from orchestrator.planner.file_tree import FileTree
+from orchestrator.planner.payload_options import (
+    check_trusted,
+    part_options,
+    template_syntax,
+    tree_options,
+    with_newlines,
+)
 from orchestrator.planner.project_files import MAX_INLINE_BYTES, to_payload
 from orchestrator.planner.step_options import to_bytes, to_plain_text
 from orchestrator.planner.task_scope import TaskScope
@@ -34,12 +41,7 @@ from orchestrator.yamlio.local_files import display_path
 from orchestrator.yamlio.schema import SchemaReader
 
 if TYPE_CHECKING:
-    from orchestrator.templating import TextTemplate, ValueTemplate
-
-T = TypeVar("T")
-
-_HOST_CHOICE = "could name any file of this machine"
-_NAME_FILES_HINT = "name the files in the task, one step for each, and choose by `when`"
+    from orchestrator.templating import TextTemplate
 
 _TEXT_KINDS = ("text", "host")
 """Kinds of payloads whose value does not name a local file."""
@@ -102,26 +104,8 @@ def check_payload_sources(module: ModuleSpec, task_scope: TaskScope) -> None:
     """Raise DefinitionError if text from a host would determine the local file to send."""
     for payload in module.payloads:
         if payload.kind not in _TEXT_KINDS:
-            for template in (payload.what, payload.exclude, payload.keep_modes):
-                if template is not None:
-                    _check_trusted(template, task_scope, refuse_host_text)
-
-
-def _check_trusted(template: ValueTemplate, task_scope: TaskScope, check: Callable[..., T]) -> T:
-    """Return the result of ``check``; its errors point at the argument as written."""
-    try:
-        return check(template, task_scope, "payload", _HOST_CHOICE, _NAME_FILES_HINT)
-    except DefinitionError:
-        for name in sorted(template.names):
-            if name in task_scope.written_args and isinstance(task_scope.caller, TaskScope):
-                check(
-                    task_scope.written_args[name],
-                    task_scope.caller,
-                    name,
-                    _HOST_CHOICE,
-                    _NAME_FILES_HINT,
-                )
-        raise
+            for template in payload.templates:
+                check_trusted(template, task_scope, refuse_host_text)
 
 
 def module_script(module: ModuleSpec, task_scope: TaskScope, desired: DesiredState) -> str:
@@ -224,13 +208,14 @@ def payload_template(module: ModuleSpec, task_scope: TaskScope) -> TextTemplate 
     if payload is None:
         return None
     try:
-        value = payload.what.render(task_scope)
+        value, syntax = payload.what.render(task_scope), template_syntax(payload, task_scope)
     except ResultPending:
         return None
     if value is None:
         return None
     mark = _payload_position(payload, task_scope)
-    return task_scope.host.project_files.template(Path(to_plain_text(value, "payload", mark)), mark)
+    path = Path(to_plain_text(value, "payload", mark))
+    return task_scope.host.project_files.template(path, mark, syntax)
 
 
 def _argument_text(value: object) -> str:
@@ -302,7 +287,7 @@ def listed_names(names: Sequence[str]) -> str:
 def _payload_value(payload: ModulePayload, task_scope: TaskScope) -> object:
     if payload.kind in _TEXT_KINDS:
         return payload.what.render(task_scope)
-    return _check_trusted(payload.what, task_scope, render_trusted)
+    return check_trusted(payload.what, task_scope, render_trusted)
 
 
 def _payload_position(payload: ModulePayload, task_scope: TaskScope) -> SourcePosition:
@@ -323,22 +308,12 @@ def _load_payload(
     if payload.kind == "file":
         return files.contents(path, mark)
     if payload.kind == "tree":
-        keep_modes = payload.keep_modes.render(task_scope) if payload.keep_modes else False
-        patterns = _exclude_patterns(payload, task_scope)
-        return files.tree(path, patterns, mark, keep_modes=keep_modes is True)
-    text = files.template(path, mark).render(task_scope.caller)
+        return files.tree(path, tree_options(payload, task_scope), mark)
+    if payload.kind == "parts":
+        return to_payload(files.joined_parts(path, part_options(payload, task_scope), mark))
+    template = files.template(path, mark, template_syntax(payload, task_scope))
+    text = with_newlines(template.render(task_scope.caller), payload, task_scope)
     return to_payload(to_bytes(text, display_path(path), mark))
-
-
-def _exclude_patterns(payload: ModulePayload, task_scope: TaskScope) -> tuple[str, ...]:
-    value = _check_trusted(payload.exclude, task_scope, render_trusted) if payload.exclude else None
-    if value is None:
-        return ()
-    if isinstance(value, list) and all(isinstance(each, str) and each for each in value):
-        return tuple(value)
-    mark = payload.exclude.mark if payload.exclude else payload.what.mark
-    message = f"exclude must be a list of patterns, found {repr_text(value)}"
-    raise DefinitionError(Diagnostic(message, mark))
 
 
 def _payload_text(value: object, payload: ModulePayload) -> str:

@@ -19,7 +19,9 @@ from orchestrator.errors import (
 from orchestrator.model.command import UploadPayload
 from orchestrator.model.secret import VAULT_VALUE, Secret, SecretResolver
 from orchestrator.planner import file_tree
+from orchestrator.planner.file_parts import PartOptions, join_parts
 from orchestrator.templating.filter_calls import NO_FILTERS, OwnFilters
+from orchestrator.templating.template_syntax import JINJA_SYNTAX, TemplateSyntax
 from orchestrator.yamlio.local_files import (
     display_path,
     displayed_path,
@@ -53,10 +55,10 @@ class ProjectFiles:
         self._root = Path(root)
         self._filters = filters
         self._cache = templating.CompileCache(templating.cache_folder(), filters)
-        self._templates: dict[Path, TextTemplate] = {}
+        self._templates: dict[tuple[Path, TemplateSyntax], TextTemplate] = {}
         self._texts: dict[Path, str] = {}
         self._contents: dict[Path, bytes | UploadPayload] = {}
-        self._trees: dict[tuple[Path, tuple[str, ...], bool], file_tree.FileTree] = {}
+        self._trees: dict[tuple[Path, file_tree.TreeOptions], file_tree.FileTree] = {}
         self._fallbacks: dict[Path, Path] = {}  # second path where a file was looked for
 
     def find(self, name: str, mark: SourcePosition) -> str:
@@ -74,9 +76,12 @@ class ProjectFiles:
             self._fallbacks[beside_file] = in_project
         return str(chosen)
 
-    def template(self, path: Path, mark: SourcePosition) -> TextTemplate:
+    def template(
+        self, path: Path, mark: SourcePosition, syntax: TemplateSyntax = JINJA_SYNTAX
+    ) -> TextTemplate:
         """Return the file as a compiled template."""
-        if path not in self._templates:
+        key = (path, syntax)
+        if key not in self._templates:
             data = self._read_or_raise(path, mark, lambda: read_file(path))
             try:
                 text = data.decode("utf-8")
@@ -84,11 +89,12 @@ class ProjectFiles:
                 message = f"template {display_path(path)} is not UTF-8, at byte {error.start}"
                 hint = "`copy` takes any bytes"
                 raise DefinitionError(Diagnostic(message, mark, hint)) from None
-            self._templates[path] = templating.compile_text(
-                text, SourcePosition(display_path(path), 1, 1), self._cache, self._linked_file
+            place = SourcePosition(display_path(path), 1, 1)
+            self._templates[key] = templating.compile_text(
+                text, place, self._cache, self._linked_file, syntax
             )
             self._cache.save()
-        return self._templates[path]
+        return self._templates[key]
 
     def _linked_file(self, name: str, mark: SourcePosition) -> tuple[str, SourcePosition] | None:
         """Return a file that a template includes, imports or extends; None if there is none."""
@@ -196,20 +202,19 @@ class ProjectFiles:
         return self._contents[path]
 
     def tree(
-        self,
-        path: Path,
-        exclude: tuple[str, ...],
-        mark: SourcePosition,
-        *,
-        keep_modes: bool = False,
+        self, path: Path, options: file_tree.TreeOptions, mark: SourcePosition
     ) -> file_tree.FileTree:
         """Return the tree below a folder, or of a single file."""
-        key = (path, exclude, keep_modes)
+        key = (path, options)
         if key not in self._trees:
             self._trees[key] = self._read_or_raise(
-                path, mark, lambda: file_tree.read_tree(path, exclude, keep_modes=keep_modes)
+                path, mark, lambda: file_tree.read_tree(path, options)
             )
         return self._trees[key]
+
+    def joined_parts(self, path: Path, options: PartOptions, mark: SourcePosition) -> bytes:
+        """Return the files of a folder, joined."""
+        return self._read_or_raise(path, mark, lambda: join_parts(path, options))
 
     def _read_or_raise(self, path: Path, mark: SourcePosition, read: Callable[[], T]) -> T:
         try:

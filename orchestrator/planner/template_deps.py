@@ -108,9 +108,7 @@ class TemplateDependencies:
         for script in (module.functions, module.probe, *(fix.text for fix in module.fixes)):
             if script is not None:
                 yield script, self.frame
-        payloads = (
-            each for load in module.payloads for each in (load.what, load.exclude, load.keep_modes)
-        )
+        payloads = (each for load in module.payloads for each in load.templates)
         for value in (*module.want.values(), *payloads, module.validates, module.within):
             if value is not None:
                 yield value, self.frame

@@ -631,17 +631,48 @@ PAYLOAD: KeyTable = {
         example='host: "{{ remote_src }}"',
     ),
     "tree": FileKey("template", "A folder of the project, with everything in it"),
+    "parts": FileKey(
+        "template",
+        "A folder of the project, whose files are joined in the order of their names",
+    ),
     "tries": FileKey(
         "template", "A command that tests the file; check mode then sends the bytes, too"
     ),
     "exclude": FileKey("any", "Patterns of paths of a tree that are not sent"),
+    "include": FileKey("any", "Patterns of the only paths of a tree that are sent", "all"),
     "keep_modes": FileKey(
         "any",
         "Whether the files of a tree keep all their permissions",
         "only execution, and privacy",
     ),
+    "follow": FileKey(
+        "any", "Whether a tree has what links in it lead to, instead of the links", "false"
+    ),
+    "times": FileKey("any", "Whether the files of a tree keep their modification times", "false"),
+    "delimiters": FileKey(
+        "any",
+        "The pairs of texts around the `variable`, `block` and `comment` parts of a template",
+        "Jinja's",
+    ),
+    "trim_blocks": FileKey(
+        "any", "Whether a newline right after a block of a template is removed", "true"
+    ),
+    "lstrip_blocks": FileKey(
+        "any", "Whether blanks between the start of a line and a block are removed", "false"
+    ),
+    "match": FileKey("any", "A POSIX ERE that the names of parts must match", "all"),
+    "hidden": FileKey("any", "Whether parts may have names that begin with a dot", "true"),
+    "delimiter": FileKey("any", "A line between two parts", "none"),
+    "newline": FileKey("any", "The line end of a rendered template: lf or crlf", "as written"),
 }
 """Keys of ``payload``, of which one names the bytes."""
+
+PAYLOAD_OPTIONS = {
+    "tree": ("exclude", "include", "keep_modes", "follow", "times"),
+    "template": ("delimiters", "trim_blocks", "lstrip_blocks", "newline"),
+    "parts": ("match", "hidden", "delimiter"),
+}
+"""The keys of ``payload`` that belong to a kind."""
 
 FACT: KeyTable = {
     "desc": FileKey("text", "One sentence about the fact", example="desc: The layout of the disks"),

@@ -120,16 +120,19 @@ class RunStep(Struct, frozen=True):
 class ModulePayload(Struct, frozen=True):
     """Bytes that a module uploads.
 
-    ``kind`` is ``text`` (the value itself), or ``file``, ``template`` or ``tree`` (the value is a
-    local path), or ``host``: nothing is sent, and the module's functions print the bytes of the
-    path on the host. For a tree, ``exclude`` are the patterns of paths to skip, and ``keep_modes``
-    is true if its files keep all their permissions.
+    ``kind`` is ``text`` (the value itself), or ``file``, ``template``, ``tree`` or ``parts`` (the
+    value is a local path), or ``host``: nothing is sent, and the module's functions print the bytes
+    of the path on the host. ``options`` are the other keys that the kind has, see PAYLOAD_OPTIONS.
     """
 
     kind: str
     what: ValueTemplate
-    exclude: ValueTemplate | None = None
-    keep_modes: ValueTemplate | None = None
+    options: Mapping[str, ValueTemplate] = field(default_factory=dict)
+
+    @property
+    def templates(self) -> tuple[ValueTemplate, ...]:
+        """Return the templates of the value and of the options."""
+        return self.what, *self.options.values()
 
 
 class ModuleFix(Struct, frozen=True):

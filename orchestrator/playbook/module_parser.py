@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import SourcePosition, suggest_nearest
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedKey, MarkedValue
-from orchestrator.playbook.keywords import PAYLOAD
+from orchestrator.playbook.keywords import PAYLOAD, PAYLOAD_OPTIONS
 from orchestrator.playbook.model import (
     ANYTHING,
     ModuleFix,
@@ -192,13 +192,15 @@ class ModuleParser:
         named = self.read.mapping(value, "payload", PAYLOAD)
         brings = {str(kind): what for kind, what in named.items()}
         tries = self.compile.compile_optional(brings.pop("tries", None))
-        exclude = self.compile.compile_optional(brings.pop("exclude", None))
-        keep_modes = self.compile.compile_optional(brings.pop("keep_modes", None))
+        options = {
+            kind: {
+                key: self.compile.compile_value(brings.pop(key)) for key in keys if key in brings
+            }
+            for kind, keys in PAYLOAD_OPTIONS.items()
+        }
         if not brings:
             self.read.report_mismatch(value, "payload", "`text`, `file`, `template` or `tree`")
         return tuple(
-            ModulePayload(kind, self.compile.compile_value(what), exclude, keep_modes)
-            if kind == "tree"
-            else ModulePayload(kind, self.compile.compile_value(what))
+            ModulePayload(kind, self.compile.compile_value(what), options.get(kind, {}))
             for kind, what in brings.items()
         ), tries

@@ -32,6 +32,18 @@ _ESCAPES = {
     "z": "write $",
 }
 _SETS = {"d": "0-9", "w": "[:alnum:]_", "s": "[:space:]"}
+_CLASSES = {
+    "alnum": "0-9A-Za-z",
+    "alpha": "A-Za-z",
+    "blank": " \\t",
+    "digit": "0-9",
+    "lower": "a-z",
+    "punct": r"!-/:-@\[-`{-~",
+    "space": r"\s",
+    "upper": "A-Z",
+    "xdigit": "0-9A-Fa-f",
+}
+"""POSIX classes, as parts of a bracket expression of Python."""
 _GROUPS = {
     ":": "write ( alone",
     "i": "write both letters, such as [Aa]",
@@ -72,6 +84,12 @@ def posix_regex_error(text: str) -> str:
         else:
             at += 2 if char == "\\" else 1
     return ""
+
+
+def python_regex(text: str) -> str:
+    """Return a POSIX ERE without a ``posix_regex_error`` in the syntax of Python, for ASCII."""
+    named = re.sub(r"\[:(\w+):\]", lambda found: _CLASSES.get(found[1], found[0]), text)
+    return named.replace(r"\<", r"\b").replace(r"\>", r"\b")
 
 
 def _set_end(text: str, at: int) -> int:

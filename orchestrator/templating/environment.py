@@ -25,6 +25,7 @@ from orchestrator.templating.filter_calls import NO_FILTERS, OwnFilter, OwnFilte
 from orchestrator.templating.filters import ANSIBLE_FILTERS, ANSIBLE_TESTS, HOST_TEXT_HINTS, formats
 from orchestrator.templating.lookups import LOOKUPS
 from orchestrator.templating.scope import TEMPLATE_OBJECTS, host_text_reads_of
+from orchestrator.templating.template_syntax import INLINE_SYNTAX, TemplateSyntax
 from orchestrator.templating.value_text import (
     TEXT_FILTERS,
     UnusableValueError,
@@ -250,21 +251,31 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
 
 def template_environment(
-    own: OwnFilters = NO_FILTERS, *, comments: bool, trim: bool = False
+    own: OwnFilters = NO_FILTERS, *, comments: bool, syntax: TemplateSyntax = INLINE_SYNTAX
 ) -> TemplateEnvironment:
     """Return the environment; there is one for each way of parsing the text around expressions.
 
-    ``comments``: ``{# … #}`` is a comment. ``trim``: a newline right after a block tag is removed,
-    as in Ansible's templates. ``own`` are the filters of the project.
+    ``comments``: there are comments, such as ``{# … #}``. ``own`` are the filters of the project.
     """
-    return _cached_environment(own, comments, trim)
+    return _cached_environment(own, comments, syntax)
 
 
 @lru_cache(16)
-def _cached_environment(own: OwnFilters, comments: bool, trim: bool) -> TemplateEnvironment:
-    marks = {} if comments else {"comment_start_string": "\0#", "comment_end_string": "#\0"}
+def _cached_environment(
+    own: OwnFilters, comments: bool, syntax: TemplateSyntax
+) -> TemplateEnvironment:
+    comment = syntax.comment if comments else ("\0#", "#\0")
     env = TemplateEnvironment(
-        undefined=MissingValue, keep_trailing_newline=True, trim_blocks=trim, **marks
+        undefined=MissingValue,
+        keep_trailing_newline=True,
+        trim_blocks=syntax.trim_blocks,
+        lstrip_blocks=syntax.lstrip_blocks,
+        variable_start_string=syntax.variable[0],
+        variable_end_string=syntax.variable[1],
+        block_start_string=syntax.block[0],
+        block_end_string=syntax.block[1],
+        comment_start_string=comment[0],
+        comment_end_string=comment[1],
     )
     env.globals = {**{name: env.globals[name] for name in _JINJA_FUNCTIONS}, **LOOKUPS}
     for name in ("tojson", "xmlattr", "urlize", "forceescape", "safe", "escape", "e"):

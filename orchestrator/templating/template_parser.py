@@ -102,7 +102,7 @@ def _parse_from_state(
         else:
             tree = parser.parse()
     except TemplateSyntaxError as error:
-        what, at = _plain_message(str(error.message)), error.lineno - 1
+        what, at = _plain_message(str(error.message), env), error.lineno - 1
         if state and "{{" in source.text:
             at = source.text.index("{{")
         raise source.error_at(what, at, hint) from None
@@ -133,10 +133,10 @@ def _check_depth(parsed: ParsedTemplate) -> None:
     raise too_deep_error(parsed.source, parsed.begin_of(level[0]))
 
 
-def _plain_message(message: str) -> str:
+def _plain_message(message: str, env: TemplateEnvironment) -> str:
     message = re.sub(r" at \d+$", "", message.replace("Jinja was looking", "looking"))
     if "end of print statement" in message:
-        message = message.replace("end of print statement", "`}}`")
+        message = message.replace("end of print statement", f"`{env.variable_end_string}`")
     return f"invalid template: {message[:1].lower()}{message[1:]}"
 
 

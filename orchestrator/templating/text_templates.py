@@ -46,6 +46,7 @@ from orchestrator.templating.template_parser import (
     apply_filter,
     parse_template,
 )
+from orchestrator.templating.template_syntax import JINJA_SYNTAX, TemplateSyntax
 from orchestrator.templating.value_text import UnusableValueError, text_of
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class TextTemplate(Struct, frozen=True, eq=False):
     optional: frozenset[str]
     _program: CompiledTemplate | None = None
     _read_file: FileReader | None = None
+    _syntax: TemplateSyntax = JINJA_SYNTAX
 
     @property
     def fields(self) -> tuple[FieldAccess, ...]:
@@ -99,7 +101,11 @@ class TextTemplate(Struct, frozen=True, eq=False):
 
     def parsed(self) -> ParsedTemplate:
         """Parse the template again and return its tree."""
-        env = self._program.env if self._program else template_environment(comments=True, trim=True)
+        env = (
+            self._program.env
+            if self._program
+            else template_environment(comments=True, syntax=self._syntax)
+        )
         return _parse_text(self.source, self.mark, env, self._read_file)
 
 
@@ -157,24 +163,35 @@ def compile_text(
     mark: SourcePosition,
     cache: CompileCache | None = None,
     read_file: FileReader | None = None,
+    syntax: TemplateSyntax = JINJA_SYNTAX,
 ) -> TextTemplate:
     """Compile a text template: Jinja configured like Ansible's, with strict undefined.
 
-    A newline after a block tag is removed; the last newline of the text is kept. ``read_file``
-    reads the other files that a file template may name. Raises ``DefinitionError``.
+    A newline after a block tag is removed, unless ``syntax`` says otherwise; the last newline of
+    the text is kept. ``read_file`` reads the other files that a file template may name; they have
+    the same syntax. Raises ``DefinitionError``.
     """
-    if not any(sign in text for sign in ("{{", "{%", "{#")):
-        return TextTemplate(text, mark, frozenset(), frozenset())
-    env = template_environment(filters_of(cache), comments=True, trim=True)
-    kept = cache.find("text", text, mark) if cache else None
+    if not any(sign in text for sign in syntax.starts):
+        return TextTemplate(text, mark, frozenset(), frozenset(), _syntax=syntax)
+    env = template_environment(filters_of(cache), comments=True, syntax=syntax)
+    kind = syntax.cache_kind
+    kept = cache.find(kind, text, mark) if cache else None
     program = restore_program(kept, TemplateSource(text, mark), env) if kept else None
     if program is None:
         parsed = _parse_text(text, mark, env, read_file)
         program = _compile_insertions(parsed, env, otherwise="")
         if cache and not isinstance(parsed.source, LinkedSource):
-            cache.add("text", text, mark, program.to_plain())
+            cache.add(kind, text, mark, program.to_plain())
     names = program.names
-    return TextTemplate(text, mark, names.required, names.optional, program, read_file)
+    return TextTemplate(
+        text,
+        mark,
+        names=names.required,
+        optional=names.optional,
+        _program=program,
+        _read_file=read_file,
+        _syntax=syntax,
+    )
 
 
 def compile_value(value: MarkedValue, cache: CompileCache | None = None) -> ValueTemplate:
@@ -338,7 +355,8 @@ def _parse_text(
 
 
 def _parse_single(source: TemplateSource, env: TemplateEnvironment) -> ParsedTemplate:
-    hint = "for literal text write `{% raw %}…{% endraw %}` around it"
+    start, end = env.block_start_string, env.block_end_string
+    hint = f"for literal text write `{start} raw {end}…{start} endraw {end}` around it"
     parsed = parse_template(source, env, hint)
     for found in parsed.tree.find_all(nodes.Filter):
         if found.name in ("raw", "words"):

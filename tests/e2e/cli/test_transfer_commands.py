@@ -62,6 +62,15 @@ def test_a_folder_becomes_as_the_local_one_with_delete(two: OrchProject) -> None
     assert files_below(host_home(two)) == ["srv/css/a", "srv/index", "srv/kept.log"]
 
 
+def test_a_part_of_a_folder_with_what_links_lead_to(two: OrchProject) -> None:
+    (two.root / "work" / "site" / "link").symlink_to("index")
+    assert upload(two, "site/", "srv", "--include", "css", "--include", "l*", "--follow") == [
+        *("changed", "changed"),
+    ]
+    assert files_below(host_home(two)) == ["srv/css/a", "srv/link"]
+    assert not (host_home(two) / "srv" / "link").is_symlink()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

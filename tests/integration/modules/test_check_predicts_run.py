@@ -11,13 +11,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.machine import ShellMachine, result_message, tree_snapshot
+from orchestrator.playbook.task_index import shipped_modules
+from tests.integration.modules.random_steps import (
+    FILE_STEPS,
+    PATH_PARAMS,
+    PATHS,
+    SOURCES,
+    SYSTEM_STEPS,
+    TEXTS,
+    ModuleStep,
+    family_of,
+    make_sources,
+    steps_of,
+    system_machine,
+)
+from tests.support.machine import MachineRun, ShellMachine, result_message, tree_snapshot
 
-NAMES = st.sampled_from(["a", "b c", "é'", "-d"])
-PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
-MODES = st.sampled_from(["0644", "0600", "0755", "0700"])
-TEXTS = st.sampled_from(["", "x\n", "x", "one\ntwo\n", "$(id)\n", "\\n%41\n"])
-LINES = st.sampled_from(["x", "one", "a 'b' \"c\"", "$HOME", "ü"])
 ENTRIES = st.one_of(
     st.just(("directory", "")),
     st.tuples(st.just("file"), TEXTS),
@@ -26,39 +35,42 @@ ENTRIES = st.one_of(
 TREES = st.dictionaries(PATHS, ENTRIES, max_size=5)
 
 
-def module_step(module: str, **params: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Return a strategy for calls of a module with some of these params."""
-    always = {"path": PATHS, **{k: v for k, v in params.items() if not k.endswith("_")}}
-    maybe = {k[:-1]: v for k, v in params.items() if k.endswith("_")}
-    return st.fixed_dictionaries(always, optional=maybe).map(lambda args: {module: args})
+LEFT_OUT = {
+    "debug": "it only prints",
+    "touch": "it is `file`, and a command that always changes the times",
+    "script": "a step of it is a command of the user, which no check runs; with `creates` it is below",
+    "reboot": "it ends the machine; its own tests restart a machine made for that",
+    "wait_for": "it is below: it waits for what a step before may make",
+    "http": "it looks at a server, which its own tests start",
+    "request": "what it does is a server's, which its own tests start",
+    "git_log": "it only reads a repository",
+    "git_revision": "it only reads a repository",
+    "package": "each state takes packages that are built for it; its own tests do that",
+    "pip": "an environment of Python takes seconds; its own tests make some",
+    "npm": "node takes seconds for each call; its own tests run it",
+    "swap": "swap files in use belong to the whole machine; its own tests take theirs away again",
+    "docker_image": "it needs an engine and a registry, which its own tests start",
+    "docker_compose": "it needs an engine and images, which its own tests start",
+    "docker_container": "it needs an engine and images, which its own tests start",
+    "docker_login": "it needs an engine and a registry, which its own tests start",
+    "mysql_db": "it needs a server, on which its own tests run random steps",
+    "mysql_user": "it needs a server, on which its own tests run steps",
+    "mysql_query": "it needs a server, on which its own tests run steps",
+    "postgres_privileges": "it needs a server, on which its own tests run steps",
+    "postgres_db": "it needs a server, on which its own tests run steps",
+    "postgres_query": "it needs a server, on which its own tests run steps",
+    "postgres_user": "it needs a server, on which its own tests run steps",
+}
+"""Shipped modules of which there are no random steps, and why."""
 
-
-STEPS = st.one_of(
-    module_step("file", mode_=MODES),
-    module_step("file", state=st.just("absent"), recurse_=st.booleans()),
-    module_step("directory", mode_=MODES),
-    module_step("directory", state=st.just("absent"), recurse_=st.booleans()),
-    module_step("link", to=st.sampled_from(["x", "../y z", "/proc/none"]), force_=st.booleans()),
-    module_step("link", to=st.sampled_from([".", "a", "/proc/version"]), hard=st.just(True)),
-    module_step("directory", recurse=st.just(True), mode_=MODES, file_mode_=st.just("g=u,o+X")),
-    module_step("copy", content=TEXTS, mode_=MODES, backup_=st.booleans()),
-    module_step("line", line=LINES, create_=st.booleans(), mode_=MODES),
-    module_step("line", line=LINES, state=st.just("absent")),
-    module_step("line", line=st.just(r"\1 \0"), match=st.just("^(o.*|x)$"), backrefs=st.just(True)),
-    module_step("replace", match=st.sampled_from(["o", "^.*$"]), text=st.sampled_from(["", "x"])),
-    module_step(
-        "ini_file", option=st.just("x"), value=LINES, section_=LINES, create_=st.booleans()
-    ),
-    module_step("copy", remote_src=st.sampled_from(["/etc/passwd", "/no"]), force_=st.booleans()),
-    module_step("text_block", block=TEXTS.filter(bool), create_=st.booleans()),
-    module_step("known_hosts", name=st.just("x"), key=st.just("ssh-rsa AAAA"), hash_=st.booleans()),
-    module_step("known_hosts", name=st.just("x"), state=st.just("absent")),
-)
+STEPS = steps_of(FILE_STEPS)
 SEQUENCES = st.lists(STEPS, min_size=1, max_size=4)
 
 
 def build_tree(root: Path, tree: dict[str, tuple[str, str]]) -> None:
     """Create a new tree in the folder, without entries that cannot be created."""
+    if not (root.parent / "sources").exists():
+        make_sources(root.parent / "sources")
     for below in (root, root.parent / "elsewhere"):
         shutil.rmtree(below, ignore_errors=True)
         below.mkdir()
@@ -79,8 +91,13 @@ def build_tree(root: Path, tree: dict[str, tuple[str, str]]) -> None:
             continue
 
 
-def step_name(step: dict[str, dict[str, Any]]) -> PurePosixPath:
-    return PurePosixPath(next(iter(step.values()))["path"])
+def path_param(module: str) -> str:
+    return PATH_PARAMS.get(module, "path")
+
+
+def step_path(step: ModuleStep) -> PurePosixPath:
+    ((module, args),) = step.items()
+    return PurePosixPath(args[path_param(module)])
 
 
 def are_apart(one: PurePosixPath, other: PurePosixPath) -> bool:
@@ -88,23 +105,39 @@ def are_apart(one: PurePosixPath, other: PurePosixPath) -> bool:
     return not (one.is_relative_to(other) or other.is_relative_to(one))
 
 
-def sequence_steps(root: Path, sequence: list[dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    return [
-        {module: {**args, "path": f"{root}/{args['path']}"}, "ignore_errors": True}
-        for each in sequence
-        for module, args in each.items()
-    ]
+def sequence_steps(root: Path, sequence: list[ModuleStep]) -> list[dict[str, Any]]:
+    """Return the steps with their paths below the root, and their sources beside it."""
+    steps = []
+    for each in sequence:
+        for module, args in each.items():
+            at, name = args[path_param(module)], path_param(module)
+            given = {
+                key: value.replace(SOURCES, str(root.parent / "sources"))
+                if isinstance(value, str)
+                else value
+                for key, value in args.items()
+            }
+            steps.append({module: {**given, name: f"{root}/{at}"}, "ignore_errors": True})
+    return steps
+
+
+def is_foretold(asked: MachineRun, done: MachineRun, number: int) -> bool:
+    """Whether the check said what the run did, or named a step before that it may depend on."""
+    said = asked.statuses[number]
+    if said == "unknown":
+        return "was not run" in asked.outcomes[number].reason
+    return said.replace("would_change", "changed") == done.statuses[number]
 
 
 @settings(
-    max_examples=40,
+    max_examples=30,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(TREES, SEQUENCES)
 def test_a_check_predicts_the_run_and_changes_nothing(
     machine: ShellMachine,
     tree: dict[str, tuple[str, str]],
-    sequence: list[dict[str, dict[str, Any]]],
+    sequence: list[ModuleStep],
 ) -> None:
     root = machine.root
     build_tree(root, tree)
@@ -113,11 +146,10 @@ def test_a_check_predicts_the_run_and_changes_nothing(
     asked = machine.run_steps(steps, check=True)
     assert (tree_snapshot(root), tree_snapshot(root.parent / "elsewhere")) == before
     done = machine.run_steps(steps)
-    paths = [step_name(each) for each in sequence]
+    paths = [step_path(each) for each in sequence]
     for number, path in enumerate(paths):
         if all(are_apart(path, earlier) for earlier in paths[:number]):
-            foretold = asked.statuses[number].replace("would_change", "changed")
-            assert foretold == done.statuses[number], (
+            assert is_foretold(asked, done, number), (
                 sequence[number],
                 result_message(asked.outcomes[number]),
                 result_message(done.outcomes[number]),
@@ -126,6 +158,63 @@ def test_a_check_predicts_the_run_and_changes_nothing(
         again = machine.run_steps(steps).statuses
         assert again == [status.replace("changed", "ok") for status in done.statuses]
     assert not list(root.glob("*orch-*")), "something was left behind"
+
+
+SYSTEM = settings(
+    max_examples=3,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+SYSTEM_SEQUENCES = st.lists(steps_of(SYSTEM_STEPS), min_size=3, max_size=6)
+
+
+def check_system_steps(
+    machine: ShellMachine, before: list[ModuleStep], sequence: list[ModuleStep]
+) -> None:
+    """Run the first steps, whatever they do; then check and run the others, twice."""
+    machine.run_steps([{**step, "ignore_errors": True} for step in before])
+    steps = [{**step, "ignore_errors": True} for step in sequence]
+    observed = machine.observable_state()
+    asked = machine.run_steps(steps, check=True)
+    assert machine.observable_state() == observed, sequence
+    done = machine.run_steps(steps)
+    families = [family_of(step) for step in sequence]
+    for number, family in enumerate(families):
+        if family not in families[:number]:
+            assert is_foretold(asked, done, number), (
+                before,
+                sequence[number],
+                result_message(asked.outcomes[number]),
+                result_message(done.outcomes[number]),
+            )
+    if len(set(families)) == len(families):
+        again = machine.run_steps(steps).statuses
+        assert again == [status.replace("changed", "ok") for status in done.statuses], sequence
+
+
+@SYSTEM
+@given(SYSTEM_SEQUENCES, SYSTEM_SEQUENCES)
+def test_a_check_predicts_what_a_run_does_to_the_system(
+    before: list[ModuleStep], sequence: list[ModuleStep]
+) -> None:
+    with system_machine("dash") as machine:
+        check_system_steps(machine, before, sequence)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+@settings(SYSTEM, max_examples=150)
+@given(SYSTEM_SEQUENCES, SYSTEM_SEQUENCES)
+def test_many_checks_predict_what_a_run_does_to_the_system(
+    shell: str, before: list[ModuleStep], sequence: list[ModuleStep]
+) -> None:
+    with system_machine(shell) as machine:
+        check_system_steps(machine, before, sequence)
+
+
+def test_every_shipped_module_has_random_steps_or_a_reason() -> None:
+    tried = FILE_STEPS.keys() | SYSTEM_STEPS.keys()
+    assert tried | LEFT_OUT.keys() == shipped_modules().keys()
+    assert not tried & LEFT_OUT.keys()
 
 
 def command_steps(step: dict[str, Any], *texts: str, **more: Any) -> st.SearchStrategy[Any]:

@@ -6,9 +6,11 @@ import os
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.errors import DefinitionError
 from tests.support.host_tools import leave_only
 from tests.support.machine import ShellMachine, result_message
 from tests.support.module_files import (
@@ -346,3 +348,83 @@ def test_without_force_content_that_exists_is_kept(machine: ShellMachine, module
     step = {module: {**given, "path": str(machine.root / "has"), "force": False, "mode": "0600"}}
     outcome = machine.check_then_run(step, "changed", files=files)
     assert outcome_changes(outcome) == {"mode": ("0644", "0600")}
+
+
+TEMPLATE = b"{{ x }} <<x>>\n  <%if 1%>\nb\r\n  <%endif%>\n<#c#>c"
+
+
+@pytest.mark.parametrize(
+    ("params", "rendered"),
+    [
+        ({}, b"1 <<x>>\n  <%if 1%>\nb\r\n  <%endif%>\n<#c#>c"),
+        ({"newline": "crlf"}, b"1 <<x>>\r\n  <%if 1%>\r\nb\r\n  <%endif%>\r\n<#c#>c"),
+        (
+            {"delimiters": {"variable": ["<<", ">>"]}},
+            b"{{ x }} 1\n  <%if 1%>\nb\r\n  <%endif%>\n<#c#>c",
+        ),
+        (
+            {
+                "delimiters": {
+                    "variable": ["<<", ">>"],
+                    "block": ["<%", "%>"],
+                    "comment": ["<#", "#>"],
+                },
+                "lstrip_blocks": True,
+                "newline": "lf",
+            },
+            b"{{ x }} 1\nb\nc",
+        ),
+        (
+            {"delimiters": {"block": ["<%", "%>"]}, "trim_blocks": False},
+            b"1 <<x>>\n  \nb\r\n  \n<#c#>c",
+        ),
+    ],
+)
+@pytest.mark.parametrize("machine", ["dash"], indirect=True)
+def test_a_template_is_written_as_its_params_say(
+    machine: ShellMachine, tmp_path: Path, params: dict[str, Any], rendered: bytes
+) -> None:
+    (tmp_path / "t.conf").write_bytes(TEMPLATE)
+    path = machine.root / "it"
+    step = {"template": {"path": str(path), "src": str(tmp_path / "t.conf"), **params}}
+    machine.check_then_run(step, "changed", variables={"x": "1"})
+    assert path.read_bytes() == rendered
+
+
+@pytest.mark.parametrize(
+    ("delimiters", "why"),
+    [
+        (
+            {"variables": ["a", "b"]},
+            "a mapping of variable, block, comment to pairs, found variables",
+        ),
+        ({"variable": ["<<"]}, "the delimiters of a variable must be two texts"),
+        ({"block": ["<%", " "]}, "the delimiters of a block must be two texts"),
+        (
+            {"block": ["<<", ">>"], "variable": ["<<", "}}"]},
+            "variable, block and comment must begin differently: <<, <<, {#",
+        ),
+    ],
+)
+@pytest.mark.parametrize("machine", ["dash"], indirect=True)
+def test_delimiters_that_cannot_be_told_apart_are_refused_before_anything_runs(
+    machine: ShellMachine, tmp_path: Path, delimiters: dict[str, Any], why: str
+) -> None:
+    (tmp_path / "t.conf").write_bytes(TEMPLATE)
+    params = {"src": str(tmp_path / "t.conf"), "delimiters": delimiters}
+    with pytest.raises(DefinitionError) as caught:
+        machine.run_step({"template": {"path": str(machine.root / "it"), **params}})
+    assert why in caught.value.diagnostics[0].message
+    assert caught.value.diagnostics[0].mark.path.endswith("it.yml")
+
+
+@pytest.mark.parametrize("machine", ["dash"], indirect=True)
+def test_a_host_does_not_choose_delimiters(machine: ShellMachine, tmp_path: Path) -> None:
+    (tmp_path / "t.conf").write_bytes(TEMPLATE)
+    params = {"src": str(tmp_path / "t.conf"), "delimiters": {"variable": ["{{ r.stdout }}", "x"]}}
+    steps = [
+        {"run": "echo '<<'", "register": "r"},
+        {"template": {"path": str(machine.root / "it"), **params}},
+    ]
+    with pytest.raises(DefinitionError, match="host"):
+        machine.run_steps(steps)

@@ -173,6 +173,7 @@ def project(machine: ShellMachine) -> None:
     for name, text in {
         "files/migrate.sh": "touch ~/migrated\n",
         "files/sudoers": "deploy ALL=(root) NOPASSWD: /usr/bin/true\n",
+        "files/hosts.d/10": "::1 localhost\n",
         "templates/nginx.conf": "http { server_name {{ host }}; }\n",
         "site/index.html": "<h1>it</h1>\n",
         "site/index.map": "{}\n",

@@ -45,6 +45,7 @@ BY_NAME: Mapping[str, Sequence[Any]] = {
     "url": ["http://h/x", "https://u:p@h/x"],
     "checksum": [f"sha256:{'0' * 64}"],
     "within": ["5s"],
+    "delimiters": [{"variable": ["<<", ">>"]}],
     "marker": ["# {mark} {name}"],
     "repo": ["/srv/x.git", "https://u:p@h/x.git", "git@h:x.git"],
 }
@@ -143,7 +144,8 @@ def render_script(task: Task, params: Mapping[str, Any], root: Path) -> str | No
         )
     except DefinitionError as error:
         message = error.diagnostics[0].message  # of `one_of` or of the payload
-        assert " needs " in message or "only one of them is allowed" in message, message
+        known = (" needs ", "only one of them is allowed", "is not a regular expression")
+        assert any(words in message for words in known), message
         return None
 
 
@@ -161,7 +163,13 @@ def script_texts(name: str, root: Path, *, every: bool) -> list[str]:
     if task.module is None:
         return []
     (root / "file").write_text("x\n")
-    options = {n: param_values(param, root / "file") for n, param in task.params.items()}
+    (root / "folder").mkdir()
+    (root / "folder" / "file").write_text("x\n")
+    folders = {n for each in task.module.payloads if each.kind == "parts" for n in each.what.names}
+    options = {
+        name: param_values(param, root / ("folder" if name in folders else "file"))
+        for name, param in task.params.items()
+    }
     every = every and math.prod(map(len, options.values())) <= MOST_COMBINATIONS
     combined: Iterable[dict[str, Any]] = (
         all_combinations(options) if every else some_combinations(task, options)

@@ -328,7 +328,7 @@ CANNOT = {
     "limits": {"value"},
     "logrotate": {"size", "minsize", "maxsize", "create", "su", "src"},
     "swap": {"size"},
-    "template": {"src"},
+    "template": {"src", "delimiters"},
     "upload": {"src"},
 }
 WATCHED_ELSEWHERE = {

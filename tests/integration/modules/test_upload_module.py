@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.errors import OrchError
 from tests.support.machine import ODD_NAMES, ShellMachine, result_message
 
 FolderEdit = Callable[[Path], None]
@@ -193,6 +194,103 @@ def test_what_is_left_out_is_neither_brought_nor_removed(
     left = {"logs", "logs/kept", "old", "old/c.pyc", "cache", "cache/e"}
     brought = {"index", "css", "css/a", "css/b", "now", "logs", "sub", "sub/logs", "sub/logs/z"}
     assert set(folder_contents(destination)) == left | brought
+
+
+def test_only_what_is_included_is_brought_or_removed(
+    machine: ShellMachine, source: Path, destination: Path
+) -> None:
+    for name in ("a.html", "sub/b.html", "sub/c.txt", "img/x.png", "img/in/y", "none/d.txt"):
+        fill_folder(source, {name: name})
+    kept = {"old.txt": "1", "sub/e.txt": "2", "gone/f.txt": "3", "old/img.txt": "4"}
+    removed = {
+        "old.html": "5",
+        "gone/g.html": "6",
+        "img/z": "7",
+        "img/deep/w": "8",
+        "sub/b2.html": "",
+    }
+    fill_folder(destination, {**kept, **removed, "sub/b.html": "other"})
+    (destination / "empty").mkdir()
+    step = upload_step(source, destination, delete=True, include=["*.html", "img/"])
+    outcome = machine.check_then_run(step, "changed")
+    assert "1 different, 6 to remove of" in str(outcome_states(outcome))
+    brought = {"a.html", "sub/b.html", "img/x.png", "img/in/y"}
+    files = {name for name, text in folder_contents(destination).items() if text is not None}
+    assert files == set(kept) | brought
+    folders = {name for name, text in folder_contents(destination).items() if text is None}
+    assert folders == {"sub", "img", "img/in", "gone", "old", "empty"}
+    nested = upload_step(source, destination / "2", include=["sub/*", "-n"], exclude=["*.txt"])
+    machine.check_then_run(nested, "changed")
+    assert folder_contents(destination / "2") == {"sub": None, "sub/b.html": "sub/b.html"}
+
+
+def test_links_are_replaced_by_what_they_lead_to(
+    machine: ShellMachine, source: Path, destination: Path, tmp_path: Path
+) -> None:
+    fill_folder(tmp_path / "far", {"x": "far", "deep/y": "deep"})
+    fill_folder(source, {"folder": tmp_path / "far", "again": Path("css")})
+    step = upload_step(source, destination, follow=True, delete=True)
+    machine.check_then_run(step, "changed")
+    assert folder_contents(destination) == {
+        **folder_contents(tmp_path / "source"),
+        **{"now": "red", "folder": None, "folder/x": "far", "folder/deep": None},
+        **{"folder/deep/y": "deep", "again": None, "again/a": "red", "again/b": "blue"},
+    }
+    fill_folder(tmp_path / "far", {"x": "new"})
+    outcome = machine.check_then_run(step, "changed")
+    assert str(outcome_states(outcome)).startswith("1 different of ")
+
+
+def test_times_are_those_of_the_source(
+    machine: ShellMachine, source: Path, destination: Path
+) -> None:
+    fill_folder(source, {"odd\n": "x", "sub/back\\slash ": "y"})
+    for number, path in enumerate(sorted(source.rglob("*"))):
+        if path.is_file() and not path.is_symlink():
+            os.utime(path, (5, 1_000_000_000 + number))
+    step = upload_step(source, destination, times=True, delete=True)
+    machine.check_then_run(step, "changed")
+
+    def times(folder: Path) -> dict[str, int]:
+        files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+        return {str(path.relative_to(folder)): int(path.stat().st_mtime) for path in files}
+
+    assert times(destination) == times(source)
+    inodes = {path: path.stat().st_ino for path in destination.rglob("*")}
+    for name in ("index", "odd\n", "css/b"):
+        os.utime(destination / name, (5, 7))
+    outcome = machine.check_then_run(step, "changed")
+    assert outcome_states(outcome) == "3 of another time of 9"
+    assert "./css/b (its time)" in outcome.diff
+    assert times(destination) == times(source)
+    assert {path: path.stat().st_ino for path in destination.rglob("*")} == inodes
+    fill_folder(source, {"css/b": "changed", "new": "n"})
+    os.utime(source / "css/b", (5, 9))
+    os.utime(destination / "index", (5, 7))
+    outcome = machine.check_then_run(step, "changed")
+    assert outcome_states(outcome) == "1 missing, 1 different, 1 of another time of 10"
+    assert times(destination) == times(source)
+    os.utime(destination / "index", (5, 7))
+    machine.check_then_run(upload_step(source, destination, delete=True), "ok")
+    one = upload_step(source / "index", destination / "index", times=True)
+    outcome = machine.check_then_run(one, "changed")
+    assert outcome_states(outcome) == "1 of another time of 1"
+    (destination / "index").write_text("other")
+    machine.check_then_run(one, "changed")
+    assert times(destination) == times(source)
+
+
+@pytest.mark.parametrize(
+    ("to", "why"),
+    [("..", "is a link to a folder that contains it"), ("nothing", "is a dangling link")],
+)
+def test_a_link_that_cannot_be_followed_is_named(
+    machine: ShellMachine, source: Path, destination: Path, to: str, why: str
+) -> None:
+    (source / "css" / "odd").symlink_to(to)
+    with pytest.raises(OrchError, match=f"source/css/odd {why}"):
+        machine.run_step(upload_step(source, destination, follow=True))
+    machine.check_then_run(upload_step(source, destination), "changed")
 
 
 def remove_destination(machine: ShellMachine, destination: Path) -> None:

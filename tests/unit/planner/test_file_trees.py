@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import OrchError
-from orchestrator.planner.file_tree import FileTree, read_tree
+from orchestrator.planner.file_tree import FileTree, TreeOptions, read_tree
 
 
 def read_archive(found: FileTree, *, whole: bool) -> bytes:
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_the_archive_has_files_and_links_and_is_as_long_as_said(folder: Path, whole: bool) -> None:
-    found = read_tree(folder, ())
+    found = read_tree(folder)
     data = read_archive(found, whole=whole)
     assert len(data) == found.payload(whole=whole).size
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
@@ -52,17 +52,17 @@ def test_the_archive_has_files_and_links_and_is_as_long_as_said(folder: Path, wh
 
 
 def test_it_does_not_depend_on_times_owners_or_umask(folder: Path) -> None:
-    before = read_tree(folder, ())
+    before = read_tree(folder)
     data = read_archive(before, whole=True)
     os.utime(folder / "a", (1, 1))
     (folder / "b").chmod(0o664)
-    assert read_tree(folder, ()).manifest == before.manifest
-    assert read_archive(read_tree(folder, ()), whole=True) == data
+    assert read_tree(folder).manifest == before.manifest
+    assert read_archive(read_tree(folder), whole=True) == data
 
 
 @pytest.mark.parametrize("change", ["longer", "shorter", "other", "gone"])
 def test_a_file_that_changes_under_way_is_told(folder: Path, change: str) -> None:
-    found = read_tree(folder, ())
+    found = read_tree(folder)
     path = folder / "d"
     if change == "gone":
         path.unlink()
@@ -77,5 +77,5 @@ def test_a_file_that_changes_under_way_is_told(folder: Path, change: str) -> Non
 def test_what_is_no_file_is_refused(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     with pytest.raises(OrchError, match="pipe is not a file, folder or link"):
-        read_tree(folder, ())
-    assert b"pipe" not in read_tree(folder, ("pi*",)).manifest
+        read_tree(folder)
+    assert b"pipe" not in read_tree(folder, TreeOptions(exclude=("pi*",))).manifest

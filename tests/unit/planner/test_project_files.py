@@ -10,6 +10,7 @@ import pytest
 from orchestrator.errors import DefinitionError, MissingFileError, SourcePosition
 from orchestrator.model.command import DownloadSpec, UploadPayload
 from orchestrator.planner.download_script import probe_script
+from orchestrator.planner.file_tree import TreeOptions
 from orchestrator.planner.project_files import MAX_INLINE_BYTES, ProjectFiles, to_payload
 from tests.unit.planner.plan_project import PlanProject, resumed_command
 
@@ -105,9 +106,9 @@ def test_a_file_is_read_once_in_a_run(files: ProjectFiles, tmp_path: Path) -> No
 
 
 def test_a_tree_is_kept_by_its_patterns(files: ProjectFiles, tmp_path: Path) -> None:
-    whole = files.tree(tmp_path / "tasks", (), ON_COMMAND_LINE)
-    part = files.tree(tmp_path / "tasks", ("both",), ON_COMMAND_LINE)
-    assert files.tree(tmp_path / "tasks", (), ON_COMMAND_LINE) is whole
+    whole = files.tree(tmp_path / "tasks", TreeOptions(), ON_COMMAND_LINE)
+    part = files.tree(tmp_path / "tasks", TreeOptions(exclude=("both",)), ON_COMMAND_LINE)
+    assert files.tree(tmp_path / "tasks", TreeOptions(), ON_COMMAND_LINE) is whole
     assert b"both" in whole.manifest
     assert b"both" not in part.manifest
 
