@@ -1938,15 +1938,13 @@ container_engine() {
 # there is none. Fail with the engine's message if it cannot tell.
 # Reads f_engine.
 engine_inspect() {
-  if f_engine_inspect_output=$("$f_engine" "$1" inspect --format "$2" -- "$3" 2>&1); then
-    printf '%s\n' "$f_engine_inspect_output"
-    return
-  fi
-  case $f_engine_inspect_output in
+  # warnings are not what is asked for
+  { if f_engine_inspect_errors=$("$f_engine" "$1" inspect --format "$2" -- "$3" 2>&1 >&5 5>&-); then return; fi; } 5>&1
+  case $f_engine_inspect_errors in
   *[Nn]'o such image'*|*'mage not known'*|*[Nn]'o such container'*|*[Nn]'o such object'*) return;;
   esac
-  printf '%s\n' "$f_engine_inspect_output" >&2
-  engine_refused "$f_engine_inspect_output"
+  printf '%s\n' "$f_engine_inspect_errors" >&2
+  engine_refused "$f_engine_inspect_errors"
 }
 # engine_refused MESSAGE: fail; suggest `become` if the user may not use the engine.
 engine_refused() {
@@ -1961,8 +1959,6 @@ engine_refused() {
 # Reads f_engine.
 image_id() {
   f_image=$(engine_inspect image '{{.Id}}' "$1") || return
-  # below warnings
-  f_image=${f_image##*"$o_nl"}
   f_image=${f_image#sha256:}
 }
 # image_current NAME: determine whether the registry has the image f_image under this name: true or
