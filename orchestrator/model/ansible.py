@@ -113,6 +113,7 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
         "repository": "tags",
         "tag": "name",
     },
+    "docker_network": {"driver_options": "options", "network_name": "name"},
     "docker_login": {"registry_url": "registry", "url": "registry", "user": "username"},
     "dpkg_divert": {"divert": "to", "name": "path"},
     "file": {"attr": "attributes", "dest": "path", "name": "path"},

@@ -1934,14 +1934,14 @@ container_engine() {
   f_podman=
   case $("$f_engine" --version 2>/dev/null) in [Pp]odman*) f_podman=1;; esac
 }
-# engine_inspect KIND FORMAT NAME: print what `inspect` has of an image or a container, or nothing if
-# there is none. Fail with the engine's message if it cannot tell.
+# engine_inspect KIND FORMAT NAME: print what `inspect` has of an image, a container or a network, or
+# nothing if there is none. Fail with the engine's message if it cannot tell.
 # Reads f_engine.
 engine_inspect() {
   # warnings are not what is asked for
   { if f_engine_inspect_errors=$("$f_engine" "$1" inspect --format "$2" -- "$3" 2>&1 >&5 5>&-); then return; fi; } 5>&1
   case $f_engine_inspect_errors in
-  *[Nn]'o such image'*|*'mage not known'*|*[Nn]'o such container'*|*[Nn]'o such object'*) return;;
+  *[Nn]'o such image'*|*'mage not known'*|*[Nn]'o such container'*|*[Nn]'o such object'*|*'etwork'*'not found'*|*[Nn]'o such network'*) return;;
   esac
   printf '%s\n' "$f_engine_inspect_errors" >&2
   engine_refused "$f_engine_inspect_errors"

@@ -261,6 +261,31 @@ def test_published_ports_and_networks(
     assert outcome_changes(outcome) == {"networks": ("one two", "two")}
 
 
+@EACH_ENGINE
+def test_a_network_is_made_changed_and_removed(
+    machine: ShellMachine, containers: ContainerHost, engine: str
+) -> None:
+    step = {"docker_network": {"name": "shop-net", "subnet": "10.77.0.0/24"}}
+    machine.check_then_run(step, "changed")
+    changes = {"gateway": "10.77.0.9", "internal": True}
+    step["docker_network"].update(changes)  # type: ignore[arg-type]
+    outcome = machine.check_then_run(step, "changed")
+    assert outcome_changes(outcome) == {
+        "gateway": ("10.77.0.1" if engine == "podman" else "", "10.77.0.9"),
+        "internal": ("false", "true"),
+    }
+    machine.check_then_run(container(networks="shop-net"), "changed")
+    absent = {"docker_network": {"name": "shop-net", "state": "absent"}}
+    refused = {"docker": "has active endpoints", "podman": "network is being used"}[engine]
+    assert refused in result_message(machine.run_step(absent))
+    machine.run_step(container(state="absent"))
+    machine.check_then_run(absent, "changed")
+    step = {"docker_network": {"name": "x y"}}
+    check_refuses(machine, step, "a name has letters")
+    step = {"docker_network": {"name": "x", "gateway": "10.77.0.9"}}
+    check_refuses(machine, step, "`gateway` requires `subnet`")
+
+
 def test_what_cannot_be_is_refused_in_a_check(machine: ShellMachine, engine: str) -> None:
     assert engine == "docker"
     for params, message in {

@@ -23,7 +23,6 @@ from tests.support.watched_commands import watch_commands
 DOCKER_FIRST = pytest.mark.parametrize(
     "engine", ["docker", pytest.param("podman", marks=pytest.mark.long)], indirect=True
 )
-EACH_ENGINE = pytest.mark.parametrize("engine", ["docker", "podman"], indirect=True)
 NAME = f"{REGISTRY}/us/shop:1.4"
 
 
@@ -71,7 +70,7 @@ def label(containers: ContainerHost, engine: str, name: str, key: str = "text") 
     return containers.run(engine, *words)
 
 
-@EACH_ENGINE
+@DOCKER_FIRST
 def test_an_image_is_pulled_updated_tagged_and_removed(
     machine: ShellMachine, containers: ContainerHost, engine: str
 ) -> None:

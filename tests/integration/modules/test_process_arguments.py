@@ -335,6 +335,7 @@ WATCHED_ELSEWHERE = {
     "docker_compose",
     "docker_container",
     "docker_login",
+    "docker_network",
     "debconf",
     "mysql_db",
     "mysql_query",
