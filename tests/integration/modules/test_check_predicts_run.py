@@ -53,6 +53,7 @@ LEFT_OUT = {
     "docker_compose": "it needs an engine and images, which its own tests start",
     "docker_container": "it needs an engine and images, which its own tests start",
     "docker_login": "it needs an engine and a registry, which its own tests start",
+    "docker_network": "it needs an engine, which its own tests start",
     "mysql_db": "it needs a server, on which its own tests run random steps",
     "mysql_user": "it needs a server, on which its own tests run steps",
     "mysql_query": "it needs a server, on which its own tests run steps",
