@@ -59,7 +59,7 @@ MODULE_HINTS = {
     ),
     **dict.fromkeys(
         (
-            *("gem", "selinux", "locale_gen", "rpm_key", "htpasswd", "tempfile"),
+            *("gem", "locale_gen", "rpm_key", "htpasswd", "tempfile"),
             *("make", "seboolean", "ssh_config", "archive"),
         ),
         _NO_MODULE,
@@ -242,6 +242,7 @@ PARAM_NAMES: Mapping[str, Mapping[str, str]] = {
         "url_username": "user",
     },
     "script": {"cmd": "src", "executable": "interpreter"},
+    "selinux": {"conf": "path", "configfile": "path"},
     "service": {"service": "name", "unit": "name"},
     "slurp": {"src": "path"},
     "stat": {

@@ -21,6 +21,7 @@ from tests.integration.modules.test_locale_module import LOCALES
 from tests.integration.modules.test_modprobe_module import KERNEL
 from tests.integration.modules.test_package_module import REPOSITORY
 from tests.integration.modules.test_pip_module import make_wheel
+from tests.integration.modules.test_selinux_module import SELINUX
 from tests.integration.modules.test_swap_module import SWAPS
 from tests.support.container_engines import START_IN_COPY, make_root, remove_cgroups
 from tests.support.machine import MachineRun, ShellMachine, result_message
@@ -216,7 +217,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShellMachin
         run_in_copy(
             machine, home + SETUP + DATABASES + REPOSITORY + PACKAGES + "apt-get -qq update\n"
         )
-        run_in_copy(machine, KERNEL + LOCALES + SWAPS)
+        run_in_copy(machine, KERNEL + LOCALES + SWAPS + SELINUX)
         run_in_copy(machine, UFW)
         run_in_copy(
             machine,
