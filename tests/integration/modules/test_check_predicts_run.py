@@ -49,6 +49,7 @@ LEFT_OUT = {
     "pip": "an environment of Python takes seconds; its own tests make some",
     "npm": "node takes seconds for each call; its own tests run it",
     "swap": "swap files in use belong to the whole machine; its own tests take theirs away again",
+    "selinux": "this kernel may have none; its own tests make up the files of it",
     "docker_image": "it needs an engine and a registry, which its own tests start",
     "docker_compose": "it needs an engine and images, which its own tests start",
     "docker_container": "it needs an engine and images, which its own tests start",
