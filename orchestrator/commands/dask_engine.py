@@ -77,6 +77,9 @@ _CONFIG: Mapping[str, Any] = {
     "distributed.worker.memory.terminate": False,
     "distributed.worker.preload": ["orchestrator.commands.dask_worker_setup"],
     "distributed.comm.require-encryption": True,
+    # Dask's web servers cannot be left out, but serve nothing
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
 }
 
 
@@ -313,6 +316,7 @@ def _local_cluster(processes: int) -> Iterator[Any]:
                 protocol="tls://",
                 host="127.0.0.1",
                 dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                 silence_logs=_NO_LOGS,
                 local_directory=folder,
             ) as cluster,

@@ -65,14 +65,26 @@ def main(words: Sequence[str] | None = None) -> int:
             for workers, measured in runs.items():
                 measured.append(bench.measure(workers))
     print(f"\n{options.hosts} canned hosts, {options.steps} steps, medians of {options.repeat}\n")
-    print("| workers | plan s | start s | run s | CPU of orch s | CPU of workers s |")
-    print("|---|---|---|---|---|---|")
+    columns = ("plan s", "start s", "run s", "CPU of orch s", "CPU of workers s", "MiB of orch")
+    columns += ("KiB a host to workers", "KiB a host from workers", "batches")
+    print(f"| workers | {' | '.join(columns)} |")
+    print(f"|---|{'---|' * len(columns)}")
     medians = {
         workers: {key: statistics.median(each[key] for each in measured) for key in measured[0]}
         for workers, measured in runs.items()
     }
     for workers, row in medians.items():
-        keys = ("plan", "start", "run", "cpu", "worker_cpu")
+        keys = (
+            "plan",
+            "start",
+            "run",
+            "cpu",
+            "worker_cpu",
+            "memory",
+            "sent",
+            "received",
+            "batches",
+        )
         print(f"| {workers or 'none'} | {' | '.join(f'{row[key]:.2f}' for key in keys)} |")
     ratio = medians[0]["run"] / medians[options.workers]["run"]
     print(f"\none process / {options.workers} workers: {ratio:.2f}")
@@ -169,6 +181,8 @@ class _Bench:
             return dict(zip(("run", "start", "plan"), times, strict=True))
 
         if workers:
+            traffic = _Traffic()
+            dask_engine.pickle = traffic  # type: ignore[assignment]
             dask_engine._CONFIG["distributed.worker.preload"] = [_MODULE]  # type: ignore[index]
             engine = dask_engine.DaskEngine(
                 dask_engine.EngineChoice(workers),
@@ -180,14 +194,36 @@ class _Bench:
                 plan, context, options, prompt=None, connecting=NO_OVERRIDES, environ=os.environ
             ) as remote:
                 figures = run(time.monotonic(), remote)
+            figures["sent"] = traffic.sent / 1024 / len(plan.hosts)
+            figures["received"] = traffic.received / 1024 / len(plan.hosts)
+            figures["batches"] = traffic.batches
         else:
-            figures = run(planned, None)
+            figures = run(planned, None) | {"sent": 0, "received": 0, "batches": 0}
         own, children = (
             resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
         )
+        figures["memory"] = own.ru_maxrss / 1024
         figures["cpu"] = own.ru_utime + own.ru_stime
         figures["worker_cpu"] = children.ru_utime + children.ru_stime
         return figures
+
+
+class _Traffic:
+    """Counts what the coordinator sends and receives."""
+
+    def __init__(self) -> None:
+        self.sent = self.received = self.batches = 0
+
+    def dumps(self, value: object) -> bytes:
+        data = pickle.dumps(value)
+        self.sent += len(data)
+        self.batches += 1
+        return data
+
+    def loads(self, data: bytes) -> Any:
+        self.received += len(data)
+        self.batches += 1
+        return pickle.loads(data)
 
 
 def _ignore(_text: str) -> None: ...

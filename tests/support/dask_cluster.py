@@ -57,6 +57,7 @@ def start_cluster(folder: Path, workers: int, hidden: Path | None = None) -> Ite
             folder,
             "dask_scheduler",
             *("--protocol", "tls", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
+            *("--dashboard-address", "127.0.0.1:0"),
             *("--scheduler-file", str(state), "--no-jupyter", *tls),
         )
     ]
@@ -68,7 +69,15 @@ def start_cluster(folder: Path, workers: int, hidden: Path | None = None) -> Ite
                 _start(
                     folder,
                     "dask_worker",
-                    *(address, "--nthreads", "8", "--no-nanny", "--no-dashboard"),
+                    *(
+                        address,
+                        "--host",
+                        "127.0.0.1",
+                        "--nthreads",
+                        "8",
+                        "--no-nanny",
+                        "--no-dashboard",
+                    ),
                     *("--name", str(number), "--local-directory", str(folder / f"w{number}")),
                     *("--death-timeout", "60", *tls),
                     hidden=hidden,
