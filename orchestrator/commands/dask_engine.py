@@ -60,7 +60,8 @@ _ALIVE_SECONDS = 10.0
 
 _NO_LOGS = logging.CRITICAL + 1
 
-_START_TIMEOUT = 60.0  # seconds for the workers to begin, and to plan the run
+_START_TIMEOUT = 60.0  # seconds for the workers to begin, and to plan a run
+_PLAN_TIMEOUT_PER_HOST = 0.02  # seconds more to plan a run of many hosts
 _QUEUE_SIZE = 64
 """How many batches of messages may wait in a queue before its sender does."""
 
@@ -437,10 +438,11 @@ class _Shards:
         """
         self._workers = workers
         self._client.subscribe_topic("all", self._note_event)
+        timeout = _START_TIMEOUT + _PLAN_TIMEOUT_PER_HOST * len(plan.hosts)
         ready: dict[str, WorkerReady] = {}
         for index, (link, future) in enumerate(zip(self.links, self._futures, strict=True)):
             future.add_done_callback(partial(self._note_end, index))
-            ready[link.name] = self._await_plan(index, link)
+            ready[link.name] = self._await_plan(index, link, timeout)
         if {each.location for each in ready.values()} != {describe_location()}:
             _check_steps(plan)
         digest = plan_digest(plan)
@@ -458,15 +460,14 @@ class _Shards:
         thread.start()
         self._threads.append(thread)
 
-    def _await_plan(self, index: int, link: _Link) -> WorkerReady:
+    def _await_plan(self, index: int, link: _Link, timeout: float) -> WorkerReady:
         """Wait for a worker's plan, and answer its questions. Raises UsageError."""
-        deadline = time.monotonic() + _START_TIMEOUT
-        ready: WorkerReady | None = None
+        deadline, ready = time.monotonic() + timeout, None
         while ready is None:
             try:
                 batch = link.up.get(timeout=max(0.1, deadline - time.monotonic()))
             except TimeoutError:
-                message = f"the worker {link.name} did not plan the run in {_START_TIMEOUT:g} s"
+                message = f"the worker {link.name} did not plan the run in {timeout:.0f} s"
                 raise UsageError(Diagnostic(message, None, _CLUSTER_HINT)) from None
             for message in pickle.loads(batch):
                 if isinstance(message, WorkerFailed):
@@ -476,7 +477,6 @@ class _Shards:
                     ready = message
                 elif self._workers is not None:
                     self._workers.receive(index, message)
-
         return ready
 
     def _receive(self, index: int, link: _Link) -> None:
@@ -542,6 +542,8 @@ def run_shard(run: str, index: int) -> None:
             messages: Sequence[object] = pickle.loads(down.get(timeout=timeout))
         except TimeoutError:
             return ()
+        except Exception as error:  # whatever a lost connection raises
+            raise OSError(str(error)) from error
         return messages
 
     first = receive(_START_TIMEOUT)
