@@ -58,6 +58,12 @@ EXTRA_HINT = "install it with `pip install 'orch[dask]'`"
 _ALIVE_SECONDS = 10.0
 """How often the coordinator tells its workers that it still runs."""
 
+_GATHER_CALLS = 0.01
+"""For how many seconds the coordinator's messages to a worker are gathered."""
+
+_GATHER_EVENTS = 0.05
+"""For how many seconds a worker's messages are gathered: there are many more of them."""
+
 _NO_LOGS = logging.CRITICAL + 1
 
 _START_TIMEOUT = 60.0  # seconds for the workers to begin, and to plan a run
@@ -349,7 +355,7 @@ class _Link:
 
     def __init__(self, name: str, down: Any, up: Any) -> None:
         self.name, self.up, self._down = name, up, down
-        self._sender = MessageSender(self._send_batch, "to worker")
+        self._sender = MessageSender(self._send_batch, _GATHER_CALLS)
 
     def send(self, message: object) -> None:
         self._sender.send(message)
@@ -549,7 +555,7 @@ def run_shard(run: str, index: int) -> None:
     first = receive(_START_TIMEOUT)
     if not first or not isinstance(first[0], ShardRequest):
         return  # another worker serves the shard
-    sender = MessageSender(lambda batch: up.put(pickle.dumps(batch)), "to coordinator")
+    sender = MessageSender(lambda batch: up.put(pickle.dumps(batch)), _GATHER_EVENTS)
     rest = list(first[1:])
 
     def receive_rest(timeout: float) -> Sequence[object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -336,14 +337,18 @@ class ShardServer:
 class MessageSender:
     """Sends messages in order, in a thread of its own, as many at once as have gathered.
 
-    ``send_batch`` sends some; if it raises OSError, the rest is dropped and ``is_broken`` set.
+    They are gathered for ``gather_seconds``, because each batch costs milliseconds. ``send_batch``
+    sends some; if it raises OSError, the rest is dropped and ``is_broken`` set.
     """
 
-    def __init__(self, send_batch: Callable[[Sequence[object]], None], name: str) -> None:
+    def __init__(
+        self, send_batch: Callable[[Sequence[object]], None], gather_seconds: float
+    ) -> None:
         """Start the thread."""
         self._send_batch, self.is_broken = send_batch, False
+        self._gather_seconds = gather_seconds
         self._queue: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def send(self, message: object) -> None:
@@ -359,6 +364,8 @@ class MessageSender:
         is_ended = False
         while not is_ended:
             batch = [self._queue.get()]
+            if batch[0] is not _END:
+                time.sleep(self._gather_seconds)
             while len(batch) < _MAX_BATCH and not self._queue.empty():
                 batch.append(self._queue.get())
             if _END in batch:
