@@ -6,12 +6,14 @@ and firewall stay as they are, and nothing survives the block.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -272,6 +274,20 @@ def _write_settings(folder: Path) -> None:
 def remove_cgroups(group: str) -> None:
     """Remove the empty cgroups that killed containers leave."""
     for top in Path("/sys/fs/cgroup").glob(f"*/{group}"):
-        for path in sorted((each for each in top.rglob("*") if each.is_dir()), reverse=True):
+        below = sorted((each for each in top.rglob("*") if each.is_dir()), reverse=True)
+        for path in (*below, top):
+            _remove_cgroup(path)
+
+
+def _remove_cgroup(path: Path) -> None:
+    """Remove a cgroup; the kernel may take a moment to see that its processes have ended."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
             path.rmdir()
-        top.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
