@@ -201,7 +201,8 @@ def _select_hosts(
 class PlanOptions(Struct, frozen=True):
     """Options of the planner.
 
-    ``extra`` are variables from the command line (``-e``). ``tags``, ``start_at``, ``start_step``
+    ``extra`` are variables from the command line (``-e``); ``extra_values``, if not None, are their
+    values, as another process has read them. ``tags``, ``start_at``, ``start_step``
     and ``handlers`` select parts of the tasks; without ``start_at``, ``start_step`` is a step of
     the only task. ``check``: plan for check mode; ``diff``: show contents that are replaced.
     ``message`` is the purpose of the run. ``common`` are options of every task. ``run_id`` and
@@ -220,6 +221,7 @@ class PlanOptions(Struct, frozen=True):
     common: CommonOptions = CommonOptions()
     run_id: str = ""
     run_user: str = ""
+    extra_values: Values | None = None
 
 
 def select_apps(stage: Stage, names: tuple[str, ...]) -> tuple[App, ...]:
@@ -326,7 +328,10 @@ def _build_plan(
     options: PlanOptions,
     environ: Mapping[str, str],
 ) -> Plan:
-    apps, extra = select_apps(context.stage, options.apps), parse_extra_variables(options.extra)
+    apps = select_apps(context.stage, options.apps)
+    extra = options.extra_values
+    if extra is None:
+        extra = parse_extra_variables(options.extra)
     _mask_replaced_secrets(context, apps, extra)
     request = PlanRequest(
         context.stage,

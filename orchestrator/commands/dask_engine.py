@@ -26,6 +26,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from orchestrator.commands.cli_args import parse_extra_variables
 from orchestrator.commands.context import (
     PlanOptions,
     ProjectContext,
@@ -51,7 +52,13 @@ from orchestrator.executor.sharded_hosts import Workers
 from orchestrator.model.host import ConnectionOverrides, Stage
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.planner.plan import CONTROLLER, Plan
-from orchestrator.transports.prompts import PromptCallback
+from orchestrator.transports.prompts import (
+    BECOME_FILE_VARIABLE,
+    PASSWORD_FILE_VARIABLE,
+    CredentialStore,
+    PromptCallback,
+)
+from orchestrator.yamlio.local_files import expand_home
 
 EXTRA_HINT = "install it with `pip install 'orch[dask]'`"
 
@@ -61,7 +68,7 @@ _ALIVE_SECONDS = 10.0
 _GATHER_CALLS = 0.01
 """For how many seconds the coordinator's messages to a worker are gathered."""
 
-_GATHER_EVENTS = 0.05
+_GATHER_EVENTS = 0.03
 """For how many seconds a worker's messages are gathered: there are many more of them."""
 
 _NO_LOGS = logging.CRITICAL + 1
@@ -163,6 +170,9 @@ class DaskEngine(Struct, frozen=True):
                 {host: n for n, hosts in enumerate(divided.values()) for host in hosts},
                 prompt=(lambda text, echo: prompt(text, echo, never)) if prompt else None,
                 fetch_secret=context.secrets.resolve_secret,
+                find_answer=CredentialStore(
+                    prompt, environ, never, context.secrets.masker.add_secret
+                ).find_answer,
                 add_secret=context.secrets.masker.add_secret,
                 pack_project=partial(pack_project, context.root),
             )
@@ -185,9 +195,19 @@ class DaskEngine(Struct, frozen=True):
         run_user = self.plan_options.run_user or current_user()
         return ShardRequest(
             versions=code_versions(),
-            selector=replace(self.selector, limit=None, hosts=hosts),
+            selector=replace(
+                self.selector,
+                limit=None,
+                hosts=hosts,
+                inventories=tuple(map(_absolute_inventory, self.selector.inventories)),
+            ),
             source=self.source,
-            plan_options=replace(self.plan_options, run_id=plan.run_id, run_user=run_user),
+            plan_options=replace(
+                self.plan_options,
+                run_id=plan.run_id,
+                run_user=run_user,
+                extra_values=parse_extra_variables(self.plan_options.extra),
+            ),
             connecting=connecting,
             environ=dict(environ),
             project=project,
@@ -199,7 +219,18 @@ class DaskEngine(Struct, frozen=True):
             is_resumable=options.is_resumable,
             progress=options.progress,
             has_prompt=False,
+            password_files={
+                name: environ[name]
+                for name in (PASSWORD_FILE_VARIABLE, BECOME_FILE_VARIABLE)
+                if name in environ
+            },
         )
+
+
+def _absolute_inventory(source: str) -> str:
+    """Return the path of an inventory for a process with another working folder."""
+    path = expand_home(source)
+    return str(path.absolute()) if path.exists() else source
 
 
 def _check_steps(plan: Plan) -> None:
@@ -270,7 +301,7 @@ def _divide_hosts(
     """
     divided: dict[str, list[str]] = {address: [] for address in workers}
     missing: dict[str, list[str]] = {}
-    by_region = _hosts_by_region(plan.hosts, stage)
+    by_region = _hosts_by_region(_hosts_of_run(plan), stage)
     for region, hosts in by_region.items():
         able = [address for address, resources in workers.items() if region in ("", *resources)]
         if not able:
@@ -283,6 +314,18 @@ def _divide_hosts(
         message = f"no worker has the resource of the region {'; '.join(listed)}"
         raise UsageError(Diagnostic(message, None, "start one with --resources REGION=1"))
     return {address: hosts for address, hosts in divided.items() if hosts}
+
+
+def _hosts_of_run(plan: Plan) -> tuple[str, ...]:
+    """Return the hosts of the plan, and those that only run something after a failure."""
+    in_hooks = (
+        host.host
+        for app_plan in plan.app_plans
+        for _, tasks in app_plan.failed_hooks
+        for task in tasks
+        for host in task.hosts
+    )
+    return tuple(dict.fromkeys((*plan.hosts, *in_hooks)))
 
 
 def _hosts_by_region(hosts: Sequence[str], stage: Stage) -> dict[str, list[str]]:
@@ -564,9 +607,16 @@ def run_shard(run: str, index: int) -> None:
             return messages
         return receive(timeout)
 
+    worker, key = distributed.get_worker(), f"orch-{run}-{index}"
+
+    def is_cancelled() -> bool:
+        """Return True if the scheduler has dropped the task, as it does if its client is gone."""
+        task = worker.state.tasks.get(key)
+        return task is None or task.state == "cancelled"
+
     try:
         # in a thread of its own, which has no settings of an earlier run
-        contextvars.Context().run(serve_shard, first[0], sender.send, receive_rest)
+        contextvars.Context().run(serve_shard, first[0], sender.send, receive_rest, is_cancelled)
     finally:
         sender.send(WorkerEnded())
         sender.close()

@@ -29,7 +29,7 @@ from orchestrator.model.host import NO_OVERRIDES, SSH_TRANSPORTS, ConnectionOver
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.model.text_encoding import encode_text
 from orchestrator.planner.plan import Plan
-from orchestrator.transports.prompts import PromptCallback
+from orchestrator.transports.prompts import AnswerSource, PromptCallback
 from orchestrator.transports.registry import TransportRegistry
 from orchestrator.yamlio.local_files import expand_home, path_exists
 
@@ -198,10 +198,14 @@ def make_transports(
     connecting: ConnectionOverrides,
     *,
     record_host_keys: bool = True,
+    environ: Mapping[str, str] | None = None,
+    find_answer: AnswerSource | None = None,
 ) -> TransportRegistry:
     """Return the transports of a stage's hosts; the arguments are those of the registry."""
     return TransportRegistry(
         record_host_keys=record_host_keys,
+        environ=environ,
+        find_answer=find_answer,
         sandbox_folder=context.root / STATE_FOLDER / "sandbox" / context.stage.name,
         hosts=context.stage.hosts,
         prompt_user=prompt,

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 import orchestrator
@@ -30,12 +30,13 @@ from orchestrator.executor.progress import EarlierRun
 from orchestrator.executor.run import LocalDriver, controller_host
 from orchestrator.executor.shard_messages import Events, WorkerFailed, WorkerReady
 from orchestrator.executor.shard_worker import Coordinator, ReportingMasker, ShardServer
-from orchestrator.model.event import RunEvent, Warned
+from orchestrator.model.event import RunEvent, StepsSent, Warned
 from orchestrator.model.host import ConnectionOverrides
 from orchestrator.model.secret import Secret
 from orchestrator.model.text_encoding import encode_text
 from orchestrator.planner.plan import CONTROLLER, Plan
 from orchestrator.templating.compile_cache import cache_folder
+from orchestrator.transports.prompts import CredentialPrompt
 from orchestrator.yamlio.local_files import DISPLAY_FOLDERS, DisplayFolders
 
 
@@ -57,7 +58,8 @@ class ShardRequest(Struct, frozen=True):
     ``project`` is None for a worker that this process has started: it uses the same folder.
     ``folder`` is orch's working folder, which such a worker uses as well.
     ``secrets`` are the values that the coordinator has fetched; a worker asks for others.
-    ``has_prompt``: the user can be asked. ``versions``: see ``code_versions``.
+    ``has_prompt``: the user can be asked; ``password_files`` are the variables that name files with
+    passwords, which the coordinator reads. ``versions``: see ``code_versions``.
     """
 
     versions: Mapping[str, str]
@@ -75,6 +77,7 @@ class ShardRequest(Struct, frozen=True):
     is_resumable: bool
     progress: EarlierRun | None
     has_prompt: bool
+    password_files: Mapping[str, str] = field(default_factory=dict)
 
 
 def code_versions() -> dict[str, str]:
@@ -117,10 +120,12 @@ def serve_shard(
     request: ShardRequest,
     send: Callable[[object], None],
     receive: Callable[[float], Sequence[object]],
+    is_cancelled: Callable[[], bool],
 ) -> None:
     """Take part in the run until the coordinator ends it.
 
-    ``receive`` waits for messages for so many seconds at most.
+    ``receive`` waits for messages for so many seconds at most. ``is_cancelled`` returns True if the
+    coordinator is known to have gone.
     """
     coordinator = Coordinator(send)
     if (versions := code_versions()) != request.versions:
@@ -135,6 +140,7 @@ def serve_shard(
         if request.project is None:
             os.chdir(request.folder)  # it serves no other run
         coordinator.start_receiving(receive)
+        coordinator.watch(is_cancelled)
         _serve(request, coordinator)
     except OrchError as error:
         send(WorkerFailed("; ".join(each.message for each in error.diagnostics)))
@@ -188,10 +194,17 @@ def _serve(request: ShardRequest, coordinator: Coordinator) -> None:
     def emit(event: RunEvent) -> None:
         with lock:
             coordinator.send(Events(tuple(masker(event))))
+        # what may begin is recorded before, so that a resumed run does not do it again
+        if isinstance(event, StepsSent) and not coordinator.ask("recorded"):
+            transports.reset(cancel.cancel)
 
     def ask_person(text: str, echo: bool, _stop: threading.Event) -> str | None:
         answer: str | None = coordinator.ask("prompt", text, echo)
         return answer
+
+    def find_answer(prompt: CredentialPrompt) -> tuple[str | None, str]:
+        answer: tuple[str | None, str] | None = coordinator.ask("credential", prompt)
+        return answer or (None, "the run has ended")
 
     cancel = CancelToken()
     transports = make_transports(
@@ -200,6 +213,8 @@ def _serve(request: ShardRequest, coordinator: Coordinator) -> None:
         lambda text: emit(Warned(time.time(), text)),
         request.connecting,
         record_host_keys=not plan.check_mode,
+        environ={**os.environ, **request.password_files},
+        find_answer=find_answer,
     )
     hosts = {**context.stage.hosts, CONTROLLER: controller_host()}
     connections = ConnectionPool(

@@ -546,6 +546,8 @@ class HostTaskRunner:
             return
         if session.session_id:
             self.recorder.announce_sending(session, pipeline)
+            if self.cancel.is_cancelled:  # a worker whose coordinator has gone, for instance
+                return
         try:
             session.run([command for _, command in pipeline], self.recorder)
         except SessionLostError as error:

@@ -101,8 +101,8 @@ class CallEnded(Struct, frozen=True):
 class Question(Struct, frozen=True):
     """A worker's question to the coordinator, in which a call may wait.
 
-    ``kind`` is results, enter_limit, leave_limit, begin_turn, end_turn, prompt, secret or
-    project.
+    ``kind`` is results, enter_limit, leave_limit, begin_turn, end_turn, recorded (the events
+    before are in the journal), prompt, credential, secret or project.
     """
 
     number: int

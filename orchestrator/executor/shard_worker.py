@@ -41,6 +41,8 @@ from orchestrator.remote_shell.bootstrap import LEASE_SECONDS
 SILENCE_SECONDS = LEASE_SECONDS
 """How long the coordinator may be silent before its worker ends the running steps."""
 
+_WATCH_SECONDS = 1.0
+
 SendFunction = Callable[[object], None]
 
 _END_NOTICE = Notice("end")
@@ -106,6 +108,19 @@ class Coordinator:
                     is_ended = is_ended or message == _END_NOTICE
         self.inbox.put(_END_NOTICE)
         self.note_gone()
+
+    def watch(self, is_cancelled: Callable[[], bool]) -> None:
+        """Look every second whether the coordinator has gone, in a thread of its own."""
+
+        def look() -> None:
+            while not self._is_gone:
+                if is_cancelled():
+                    self.inbox.put(_END_NOTICE)
+                    self.note_gone()
+                    return
+                time.sleep(_WATCH_SECONDS)
+
+        threading.Thread(target=look, daemon=True).start()
 
     def note_gone(self) -> None:
         """Answer all questions with None."""

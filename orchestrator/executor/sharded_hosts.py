@@ -68,8 +68,9 @@ class Workers:
     """The workers of a run. Thread-safe.
 
     ``worker_of`` is the index of the worker that drives a host. ``prompt`` asks the user,
-    ``fetch_secret`` returns the value of a secret, and ``pack_project`` the project's files.
-    ``add_secret`` is called with each secret that a worker learns.
+    ``find_answer`` finds a password or passphrase, ``fetch_secret`` returns the value of a secret,
+    and ``pack_project`` the project's files. ``add_secret`` is called with each secret that a
+    worker learns.
     """
 
     def __init__(
@@ -80,12 +81,13 @@ class Workers:
         prompt: AskPerson | None,
         fetch_secret: Callable[[Any], str],
         add_secret: Callable[[str, str], object],
+        find_answer: Callable[[Any], tuple[str | None, str]],
         pack_project: Callable[[], bytes],
     ) -> None:
         """Store the ways to the workers, which are ready for calls."""
         self.links, self.worker_of = links, worker_of
         self._prompt, self._fetch_secret, self._add_secret = prompt, fetch_secret, add_secret
-        self._pack_project = pack_project
+        self._pack_project, self._find_answer = pack_project, find_answer
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._calls: dict[int, _PendingCall] = {}
@@ -95,6 +97,7 @@ class Workers:
         self._slots: dict[int, list[tuple[HostLimits, ThrottledSteps]]] = {}
         self._turns: dict[str, _Turn] = {}
         self._answers: dict[str, str | None] = {}
+        self._credentials: dict[Any, tuple[str | None, str]] = {}
         self._prompt_lock = threading.Lock()
         self._running: dict[str, StepStarted] = {}
         self._finished: dict[str, list[StepResult]] = {}
@@ -205,8 +208,12 @@ class Workers:
                 self._turn_of(arguments[0]).begin(worker, lambda: bool(self.lost_reason(worker)))
             case "end_turn":
                 self._turn_of(arguments[0]).end_of(worker)
+            case "recorded":
+                return True  # events are handled before a question that follows them
             case "prompt":
                 return self._ask_person(*arguments)
+            case "credential":
+                return self._find_once(arguments[0])
             case "secret":
                 return self._fetch_secret(arguments[0])
             case "project":
@@ -247,6 +254,13 @@ class Workers:
             if text not in self._answers:
                 self._answers[text] = self._prompt(text, echo) if self._prompt else None
             return self._answers[text]
+
+    def _find_once(self, prompt: Any) -> tuple[str | None, str]:
+        """Find a password once for all workers."""
+        with self._prompt_lock:
+            if prompt not in self._credentials:
+                self._credentials[prompt] = self._find_answer(prompt)
+            return self._credentials[prompt]
 
 
 class _Turn:

@@ -65,6 +65,10 @@ AcceptedAnswers: TypeAlias = Mapping[CredentialPrompt, str]
 """Answers that hosts have accepted."""
 
 
+AnswerSource: TypeAlias = "Callable[[CredentialPrompt], tuple[str | None, str]]"
+"""Finds the answer to a prompt elsewhere; returns it, or None and why there is none."""
+
+
 class _PromptState(Struct):
     """The state of one prompt. ``attempted_by`` is the login that may try an unproven answer."""
 
@@ -83,7 +87,8 @@ class CredentialStore:
     ``MAX_REFUSALS`` refusals it is not tried again: a mistyped password must not lock the account
     on every host.
     ``on_secret`` is called with each answer that is not echoed, before the answer is sent.
-    ``accepted_answers`` are not asked for again.
+    ``accepted_answers`` are not asked for again. ``find_elsewhere`` is asked instead of the user
+    and the environment's files.
     """
 
     def __init__(
@@ -93,7 +98,9 @@ class CredentialStore:
         stop: threading.Event,
         on_secret: SecretCallback = lambda _kind, _answer: None,
         accepted_answers: AcceptedAnswers | None = None,
+        find_elsewhere: AnswerSource | None = None,
     ) -> None:
+        self._find_elsewhere = find_elsewhere
         self._prompt_user, self._environ, self._stop, self._on_secret = (
             prompt_user,
             environ,
@@ -204,14 +211,15 @@ class CredentialStore:
                 return
         answer, error = None, "the prompt was cancelled"
         try:
-            answer, error = self._fetch_answer(prompt)
+            answer, error = self.find_answer(prompt)
         finally:
             with self._changed:
                 state.answer, state.error, state.attempted_by = answer, error, attempt
                 state.is_asking = False
                 self._changed.notify_all()
 
-    def _fetch_answer(self, prompt: CredentialPrompt) -> tuple[str | None, str]:
+    def find_answer(self, prompt: CredentialPrompt) -> tuple[str | None, str]:
+        """Return the answer, or None and why there is none."""
         if prompt.known is not None:
             try:
                 known = prompt.known.find()
@@ -220,6 +228,11 @@ class CredentialStore:
             if known is not None:
                 self._on_secret(prompt.kind, known)
                 return known, ""
+        if self._find_elsewhere is not None:
+            answer, error = self._find_elsewhere(prompt)
+            if answer is not None and not prompt.echo:
+                self._on_secret(prompt.kind, answer)
+            return answer, error
         name = self._environ.get(prompt.file_variable, "") if prompt.file_variable else ""
         if name:
             answer, error = _read_password_file(prompt.file_variable, expand_home(name))

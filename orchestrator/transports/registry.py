@@ -17,6 +17,7 @@ from orchestrator.remote_shell.channel_protocol import Connection
 from orchestrator.transports.deadline import CancelledError
 from orchestrator.transports.prompts import (
     AcceptedAnswers,
+    AnswerSource,
     CredentialStore,
     PromptCallback,
     SecretCallback,
@@ -45,7 +46,8 @@ class TransportRegistry:
     Keys, known_hosts, ssh_config and the agent are those of ``home`` and ``environ``.
     ``ssh_config`` replaces the user's file and ``system_config``, as with ``ssh -F``.
     ``project`` is the folder of the project whose broker keeps connections; without it, none are
-    kept. ``persist`` replaces the hosts' own setting, in seconds.
+    kept. ``persist`` replaces the hosts' own setting, in seconds. ``find_answer`` answers prompts
+    instead of the user and the environment's files.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class TransportRegistry:
         system_config: Path = SYSTEM_CONFIG,
         project: Path | None = None,
         persist: float | None = None,
+        find_answer: AnswerSource | None = None,
     ) -> None:
         environ = os.environ if environ is None else environ
         self.agents = AgentRegistry(environ, warn)
@@ -80,6 +83,7 @@ class TransportRegistry:
             warn=warn,
             project=project,
             persist=persist,
+            find_answer=find_answer,
         )
         self._connectors = _Connectors(self._settings, {})
         self._cancelled: list[_Connectors] = []  # their open connections are kept until the end
@@ -145,6 +149,7 @@ class _ConnectorSettings(Struct, frozen=True):
     warn: Callable[[str], object]
     project: Path | None
     persist: float | None
+    find_answer: AnswerSource | None
 
 
 class _Connectors:
@@ -162,6 +167,7 @@ class _Connectors:
             self._stop,
             settings.on_secret,
             accepted_answers,
+            settings.find_answer,
         )
         resolver = ConnectionResolver(
             settings.home,

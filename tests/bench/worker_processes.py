@@ -163,7 +163,7 @@ class _Bench:
             find_expected=lambda *_: None,
         )
         emit = EventDispatcher((journal, sink), lambda: "", lambda: None)
-        options = RunOptions(self.forks)
+        options = RunOptions(self.forks, is_resumable=True)
 
         def run(started: float, remote: Any) -> dict[str, float]:
             code = execute_plan(
