@@ -103,18 +103,20 @@ read -r _ || :
 
 
 START_IN_COPY = r"""
+mkdir /run/registry
+printf '%s\n' 'version: 0.1' 'log: {level: error}' 'http: {addr: "127.0.0.1:5000"}' \
+  'storage: {filesystem: {rootdirectory: /run/registry}}' >/run/registry.yml
+docker-registry serve /run/registry.yml </dev/null >/run/registry.log 2>&1 &
+unshare -m sh -c '
 mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /sys/fs/cgroup
 for each in cpu cpuacct cpuset memory devices freezer blkio pids; do
   mkdir "/sys/fs/cgroup/$each"
   mount -t cgroup -o "$each" cgroup "/sys/fs/cgroup/$each"
 done
-mkdir /run/registry
-printf '%s\n' 'version: 0.1' 'log: {level: error}' 'http: {addr: "127.0.0.1:5000"}' \
-  'storage: {filesystem: {rootdirectory: /run/registry}}' >/run/registry.yml
-docker-registry serve /run/registry.yml </dev/null >/run/registry.log 2>&1 &
-dockerd --data-root /run/docker-data --storage-driver vfs --oom-score-adjust 0 --containerd '' \
-  --bridge none --iptables=false --cgroup-parent "/$group" </dev/null >/run/docker.log 2>&1 &
+exec dockerd --data-root /run/docker-data --storage-driver vfs --oom-score-adjust 0 \
+  --containerd "" --bridge none --iptables=false --cgroup-parent "/$0"
+' "$group" </dev/null >/run/docker.log 2>&1 &
 until curl -s -o /dev/null http://127.0.0.1:5000/v2/; do sleep .05; done
 until curl -s -o /dev/null --unix-socket /run/docker.sock http://d/_ping; do
   kill -0 $! || { tail /run/docker.log >&2; exit 1; }
@@ -136,7 +138,7 @@ services:
 E
 """
 """A script that starts Docker and a registry in a private copy (private_copy.py), whose loopback
-interface is up. The registry offers an image with busybox, ``archive``, under the name
+interface is up. Only Docker sees the real /sys: steps of other modules have that of the copy. The registry offers an image with busybox, ``archive``, under the name
 registry.example.com:5000/shop:1.4. The containers are in the cgroup ``group``."""
 
 
@@ -196,7 +198,19 @@ def make_root(folder: Path) -> Path:
         target = root / library.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(library, target)
-    for name in ("sh", "sleep", "cat", "echo", "env", "id", "httpd", "true", "false", "test"):
+    for name in (
+        "sh",
+        "sleep",
+        "mkdir",
+        "cat",
+        "echo",
+        "env",
+        "id",
+        "httpd",
+        "true",
+        "false",
+        "test",
+    ):
         (root / "bin" / name).symlink_to("busybox")
     (root / "etc").mkdir()
     (root / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\nus:x:1000:1000::/:/bin/sh\n")

@@ -73,7 +73,7 @@ def completions(project: OrchProject, line: str, cwd: Path | None = None) -> set
         ("orch -s dev ssh b", {"b1", "b2"}),
         ("orch -s dev run deploy m", {"mode=", "motd"}),
         ("orch -s dev run deploy l", {"level="}),
-        ("orch -s dev run deploy se", {"service"}),
+        ("orch -s dev run deploy ser", {"service"}),
         ("orch -s dev run deploy:publish mode=", {"mode=fast", "mode=safe"}),
         ("orch -s dev run deploy:publish mode=f", {"mode=fast"}),
         ("orch -s dev run deploy:publish mode=fast dr", {"dry="}),

@@ -95,6 +95,7 @@ def running(containers: ContainerHost, kind: str) -> dict[str, str]:
     return dict(line.split() for line in lines)
 
 
+@pytest.mark.long
 @EACH_KIND
 def test_a_project_is_started_changed_stopped_and_removed(
     machine: ShellMachine, containers: ContainerHost, kind: str, folder: Path
@@ -156,6 +157,7 @@ def test_only_what_differs_is_made_again(
     )
 
 
+@pytest.mark.long
 def test_new_images_are_taken(
     machine: ShellMachine, containers: ContainerHost, kind: str, folder: Path
 ) -> None:

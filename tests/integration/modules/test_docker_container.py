@@ -123,6 +123,7 @@ CHANGES: dict[str, Any] = {
 }
 
 
+@pytest.mark.long
 @DOCKER_FIRST
 def test_everything_that_is_given_is_what_the_container_has(
     machine: ShellMachine, containers: ContainerHost, engine: str
@@ -173,6 +174,7 @@ def test_a_container_made_by_hand_is_adopted_if_it_is_alike(
     assert outcome_changes(outcome).keys() == {"params"}
 
 
+@pytest.mark.long
 @DOCKER_FIRST
 def test_a_new_image_is_taken_and_a_failed_start_brings_back_the_old_container(
     machine: ShellMachine, containers: ContainerHost, engine: str
@@ -233,6 +235,7 @@ def test_values_of_the_environment_are_seen_by_nobody(
     )
 
 
+@pytest.mark.long
 def test_it_is_waited_for_until_it_is_healthy(
     machine: ShellMachine, containers: ContainerHost, engine: str
 ) -> None:
