@@ -117,10 +117,12 @@ def test_results_cross_workers_at_the_barriers_as_in_one_process(
         pytest.param(
             "steps:\n- run: mkdir {busy} && sleep .1 && rmdir {busy}\n  delegate_to: db1\n",
             id="delegate",
+            marks=pytest.mark.long,
         ),
         pytest.param(
             "steps:\n- run: mkdir {busy} && sleep .1 && rmdir {busy}\n  local: true\n",
             id="local",
+            marks=pytest.mark.long,
         ),
     ],
 )
@@ -273,6 +275,7 @@ def test_a_killed_worker_loses_its_hosts_in_their_step_and_nothing_is_done_twice
     assert again.code == 0, again.out + again.err
 
 
+@pytest.mark.long
 def test_a_killed_scheduler_ends_the_run_and_its_steps(
     project: OrchProject, sshd: SshdServer, own_cluster: DaskCluster
 ) -> None:

@@ -92,6 +92,7 @@ def test_an_image_is_pulled_updated_tagged_and_removed(
     machine.check_then_run(image(name="us/s", state="absent"), "changed")
 
 
+@pytest.mark.long
 @DOCKER_FIRST
 def test_an_image_is_built_again_if_what_it_is_made_of_changes(
     machine: ShellMachine, containers: ContainerHost, engine: str

@@ -284,6 +284,7 @@ def test_packets_pass_as_nftables_is_told(nftables: ShellMachine) -> None:
     assert lets_in(nftables, 443) and not lets_in(nftables, 80)
 
 
+@pytest.mark.long
 def test_the_hosts_own_chain_stays_and_lets_in_what_orch_allows(nftables: ShellMachine) -> None:
     run_in_copy(nftables, f"{NEIGHBOR}{SERVE}cat >/etc/nftables.conf <<'E'\n{OWN_RULES}E\n")
     reload_rules(nftables)

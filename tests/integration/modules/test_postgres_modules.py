@@ -278,7 +278,14 @@ def test_a_query_that_would_change_something_fails(
 
 
 @pytest.mark.parametrize(
-    "name", ["it's.sql", "a.sql.gz", "a.sql.xz", "a b.dump", "a.pgc.zst", "a.tar", "a.tar.bz2"]
+    "name",
+    [
+        *("it's.sql", "a b.dump", "a.tar.bz2"),
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("a.sql.gz", "a.sql.xz", "a.pgc.zst", "a.tar")
+        ),
+    ],
 )
 def test_a_database_is_dumped_and_restored(
     machine: ShellMachine, postgres: PostgresServer, name: str
@@ -387,6 +394,7 @@ def test_privileges_are_granted_and_revoked(machine: ShellMachine, shop: Postgre
     assert can(shop, "table 't', 'SELECT'") == "t"
 
 
+@pytest.mark.long
 def test_privileges_of_every_kind_of_object(machine: ShellMachine, shop: PostgresServer) -> None:
     for params, check in (
         ({"type": "database", "privs": ["CREATE", "TEMP"]}, "database 'shop', 'CREATE'"),
