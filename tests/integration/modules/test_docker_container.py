@@ -264,7 +264,7 @@ def test_published_ports_and_networks(
     assert outcome_changes(outcome) == {"networks": ("one two", "two")}
 
 
-@EACH_ENGINE
+@DOCKER_FIRST
 def test_a_network_is_made_changed_and_removed(
     machine: ShellMachine, containers: ContainerHost, engine: str
 ) -> None:
