@@ -344,6 +344,7 @@ def test_an_interrupt_ends_the_steps_and_rolls_back_with_own_workers(
     assert list(temp.iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
 def test_a_worker_elsewhere_gets_the_project_and_refuses_local_steps(
     project: OrchProject, tmp_path_factory: pytest.TempPathFactory, sshd: SshdServer

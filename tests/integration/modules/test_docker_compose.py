@@ -124,6 +124,7 @@ def test_a_project_is_started_changed_stopped_and_removed(
     assert containers.run(engine, "volume", "ls", "-q") == ""
 
 
+@pytest.mark.long
 def test_only_what_differs_is_made_again(
     machine: ShellMachine, containers: ContainerHost, kind: str, folder: Path
 ) -> None:

@@ -16,7 +16,6 @@ from tests.support.watched_commands import watch_commands
 DOCKER_FIRST = pytest.mark.parametrize(
     "engine", ["docker", pytest.param("podman", marks=pytest.mark.long)], indirect=True
 )
-EACH_ENGINE = pytest.mark.parametrize("engine", ["docker", "podman"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def shown(containers: ContainerHost, engine: str, form: str, name: str = "shop")
     return containers.run(engine, "container", "inspect", "-f", form, name)
 
 
-@EACH_ENGINE
+@DOCKER_FIRST
 def test_a_container_is_made_stopped_restarted_and_removed(
     machine: ShellMachine, containers: ContainerHost, engine: str
 ) -> None:
@@ -153,6 +152,7 @@ def test_everything_that_is_given_is_what_the_container_has(
         assert keys - {"params"} == {key, "state"}, (key, outcome_changes(outcome))
 
 
+@pytest.mark.long
 @DOCKER_FIRST
 def test_a_container_made_by_hand_is_adopted_if_it_is_alike(
     machine: ShellMachine, containers: ContainerHost, engine: str
@@ -251,6 +251,7 @@ def test_it_is_waited_for_until_it_is_healthy(
     assert "no healthcheck" in result_message(machine.run_step(container(within="2s")))
 
 
+@pytest.mark.long
 def test_published_ports_and_networks(
     machine: ShellMachine, containers: ContainerHost, engine: str
 ) -> None:

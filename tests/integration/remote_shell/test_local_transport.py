@@ -34,7 +34,8 @@ def test_nothing_is_left_after_close(mark: str) -> None:
     for session in sessions:
         run_pipeline(session, StepCommand(1, "echo a"))
     running = PipelineThread(sessions[0], StepCommand(2, f"sleep {mark}"))
-    wait_until(lambda: processes_with(mark), "the step")
+    began = running.recording.began
+    wait_until(lambda: processes_with(mark) and began.is_set(), "the step")
     connection.close()
     with pytest.raises(SessionLostError) as lost:
         running.wait()
