@@ -49,7 +49,7 @@ BY_NAME: Mapping[str, Sequence[Any]] = {
     "marker": ["# {mark} {name}"],
     "repo": ["/srv/x.git", "https://u:p@h/x.git", "git@h:x.git"],
 }
-MOST, MOST_IN_SHORT = 50_000, 3_000
+MOST, MOST_IN_SHORT = 50_000, 500
 SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
 MOST_COMBINATIONS = 1_500_000
 CHECKS = """\
