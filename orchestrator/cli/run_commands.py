@@ -419,7 +419,9 @@ def run_engine(
         project_selector(command_options),
         stages=() if command_options.inventories else (context.stage.name,),
     )
-    return DaskEngine(choice, selector, source, plan_options(command_options))
+    return DaskEngine(
+        choice, selector, source, plan_options(command_options), environ=os.environ, tell=tell_user
+    )
 
 
 def run_planned(

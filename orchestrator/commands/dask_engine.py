@@ -14,12 +14,15 @@ import os
 import pickle
 import secrets
 import shutil
+import signal
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +36,23 @@ from orchestrator.commands.context import (
     ProjectSelector,
     current_user,
 )
+from orchestrator.commands.dask_worker_setup import STOP_SIGNALS
 from orchestrator.commands.plan_source import PlanSource
 from orchestrator.commands.project_archive import pack_project, project_digest
 from orchestrator.commands.project_identity import project_identity
-from orchestrator.commands.shard_process import (
+from orchestrator.commands.worker_process import (
     ProjectCopy,
-    ShardRequest,
+    WorkerRequest,
     code_versions,
     describe_location,
     plan_digest,
-    serve_shard,
+    serve_run,
 )
 from orchestrator.errors import Diagnostic, SourcePosition, UsageError, suggest_nearest
 from orchestrator.executor import RunOptions
-from orchestrator.executor.shard_messages import Notice, WorkerEnded, WorkerFailed, WorkerReady
-from orchestrator.executor.shard_worker import MessageSender
-from orchestrator.executor.sharded_hosts import Workers
+from orchestrator.executor.worker_hosts import Workers
+from orchestrator.executor.worker_messages import Notice, WorkerEnded, WorkerFailed, WorkerReady
+from orchestrator.executor.worker_server import MessageSender
 from orchestrator.model.host import ConnectionOverrides, Stage
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.planner.plan import CONTROLLER, Plan
@@ -60,10 +64,13 @@ from orchestrator.transports.prompts import (
 )
 from orchestrator.yamlio.local_files import expand_home
 
-EXTRA_HINT = "install it with `pip install 'orch[dask]'`"
+# not `pip install 'orch[dask]'`: that would fetch whatever has this name in the package index
+EXTRA_HINT = f"install it beside orch: {sys.executable} -m pip install distributed"
 
 _ALIVE_SECONDS = 10.0
 """How often the coordinator tells its workers that it still runs."""
+
+_FOLDER_PREFIX = "orch-dask-"
 
 _GATHER_CALLS = 0.01
 """For how many seconds the coordinator's messages to a worker are gathered."""
@@ -128,13 +135,21 @@ def parse_engine(text: str, mark: SourcePosition | None = None) -> EngineChoice 
 class DaskEngine(Struct, frozen=True):
     """Drives the hosts of a run in the workers of a cluster.
 
-    ``selector``, ``source`` and ``plan_options`` are those that the plan was made from.
+    ``selector``, ``source``, ``plan_options`` and ``environ`` are what the plan was made from.
+    ``tell`` is called with notes for the user.
     """
 
     choice: EngineChoice
     selector: ProjectSelector
     source: PlanSource
     plan_options: PlanOptions
+    environ: Mapping[str, str]
+    tell: Callable[[str], object] = lambda _text: None
+
+    @property
+    def uses_own_keys(self) -> bool:
+        """Return True if the workers are those of a scheduler, which may be on other machines."""
+        return bool(self.choice.address)
 
     @contextmanager
     def start(
@@ -145,7 +160,6 @@ class DaskEngine(Struct, frozen=True):
         *,
         prompt: PromptCallback | None,
         connecting: ConnectionOverrides,
-        environ: Mapping[str, str],
     ) -> Iterator[Workers]:
         """Start the workers, let each plan the run, yield them, and end them.
 
@@ -153,30 +167,31 @@ class DaskEngine(Struct, frozen=True):
         then.
         """
         never, count = threading.Event(), min(self.choice.processes, len(plan.hosts))
-        request = self._make_request(plan, context, options, connecting, environ)
+        request = self._make_request(plan, context, options, connecting)
         request = replace(request, has_prompt=prompt is not None)
         with ExitStack() as stack:
             if self.choice.address:
                 client = stack.enter_context(_connect_to_cluster(self.choice.address))
                 divided = _divide_hosts(plan, context.stage, _free_workers(client))
             else:
+                self.tell(f"starting {count} workers")
                 client = stack.enter_context(_local_cluster(count))
                 everywhere = frozenset(map(str, context.stage.regions))
                 free = dict.fromkeys(_free_workers(client), everywhere)
                 divided = _divide_hosts(plan, context.stage, free)
-            shards = stack.enter_context(_Shards(client, tuple(divided), request))
+            tasks = stack.enter_context(_WorkerTasks(client, divided, request))
             workers = Workers(
-                shards.links,
+                tasks.links,
                 {host: n for n, hosts in enumerate(divided.values()) for host in hosts},
                 prompt=(lambda text, echo: prompt(text, echo, never)) if prompt else None,
                 fetch_secret=context.secrets.resolve_secret,
                 find_answer=CredentialStore(
-                    prompt, environ, never, context.secrets.masker.add_secret
+                    prompt, self.environ, never, context.secrets.masker.add_secret
                 ).find_answer,
                 add_secret=context.secrets.masker.add_secret,
                 pack_project=partial(pack_project, context.root),
             )
-            shards.begin(workers, plan)
+            tasks.begin(workers, plan)
             yield workers
 
     def _make_request(
@@ -185,15 +200,14 @@ class DaskEngine(Struct, frozen=True):
         context: ProjectContext,
         options: RunOptions,
         connecting: ConnectionOverrides,
-        environ: Mapping[str, str],
-    ) -> ShardRequest:
-        project, root = None, context.root
+    ) -> WorkerRequest:
+        project, root, environ = None, context.root, self.environ
         if self.choice.address:
             identity = project_identity(root) if context.stage.apps else ""
             project = ProjectCopy(str(root), project_digest(root), identity)
         hosts = tuple(host.name for host in context.hosts)
         run_user = self.plan_options.run_user or current_user()
-        return ShardRequest(
+        return WorkerRequest(
             versions=code_versions(),
             selector=replace(
                 self.selector,
@@ -353,28 +367,68 @@ def _local_cluster(processes: int) -> Iterator[Any]:
     """Start a cluster on this machine that only this process can use; end it afterwards."""
     distributed = _import_distributed()
     _silence_logs()
-    folder = tempfile.mkdtemp(prefix="orch-dask-")
+    _remove_stale_folders()
+    folder = tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-")
     security = distributed.Security.temporary()
     try:
         with (
-            importlib.import_module("dask").config.set({**_CONFIG, "temporary-directory": folder}),
-            distributed.LocalCluster(
-                n_workers=processes,
-                threads_per_worker=1,
-                processes=True,
-                security=security,
-                protocol="tls://",
-                host="127.0.0.1",
-                dashboard_address=None,
-                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-                silence_logs=_NO_LOGS,
-                local_directory=folder,
-            ) as cluster,
+            _start_cluster(processes, security, folder) as cluster,
             distributed.Client(cluster, security=security, set_as_default=False) as client,
         ):
             yield client
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_cluster(processes: int, security: Any, folder: str) -> Any:
+    """Return a cluster of so many processes. Raises UsageError if they do not start.
+
+    They inherit blocked signals until they have left the terminal's process group: a Ctrl-C is for
+    this process. So does the thread that starts them, and not this one, which has to see it.
+    """
+    distributed, started, failed = _import_distributed(), list[Any](), list[BaseException]()
+
+    def start() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            with importlib.import_module("dask").config.set(
+                {**_CONFIG, "temporary-directory": folder}
+            ):
+                started.append(
+                    distributed.LocalCluster(
+                        n_workers=processes,
+                        threads_per_worker=1,
+                        processes=True,
+                        security=security,
+                        protocol="tls://",
+                        host="127.0.0.1",
+                        dashboard_address=None,
+                        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                        silence_logs=_NO_LOGS,
+                        local_directory=folder,
+                    )
+                )
+        except Exception as error:  # whatever keeps processes from starting
+            failed.append(error)
+
+    resource_tracker.ensure_running()  # it would unblock them in the thread that starts it
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    if failed:
+        message = f"the workers did not start: {failed[0].__cause__ or failed[0]}"
+        raise UsageError(Diagnostic(message, None, "run it with --engine local"))
+    return started[0]
+
+
+def _remove_stale_folders() -> None:
+    """Remove the folders of this user's processes that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*-*"):
+        pid = path.name.removeprefix(_FOLDER_PREFIX).partition("-")[0]
+        with suppress(OSError):
+            is_ours = path.lstat().st_uid == os.getuid() and pid.isdecimal()
+            if is_ours and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _import_distributed() -> Any:
@@ -394,7 +448,7 @@ def _silence_logs() -> None:
 
 
 class _Link:
-    """The queues to and from the worker of one shard."""
+    """The queues to and from the worker of one worker."""
 
     def __init__(self, name: str, down: Any, up: Any) -> None:
         self.name, self.up, self._down = name, up, down
@@ -416,21 +470,24 @@ class _Link:
         self._sender.close()
 
 
-class _Shards:
-    """The tasks in the workers, one for each shard."""
+class _WorkerTasks:
+    """The tasks in the workers, one for each worker."""
 
-    def __init__(self, client: Any, addresses: Sequence[str], request: ShardRequest) -> None:
+    def __init__(
+        self, client: Any, divided: Mapping[str, Sequence[str]], request: WorkerRequest
+    ) -> None:
         """Give each worker its task, wait for all of them, and send them the request.
 
-        Raises UsageError.
+        ``divided`` has the hosts of each worker, by its address. Raises UsageError.
         """
+        addresses = tuple(divided)
         make_queue = _import_distributed().Queue
         self._client, self._run = client, secrets.token_hex(8)
         count = len(addresses)
         hello = make_queue(f"orch-{self._run}-hello", client=client)
         self._futures = [
             client.submit(
-                run_shard,
+                serve_worker,
                 self._run,
                 index,
                 key=f"orch-{self._run}-{index}",
@@ -459,12 +516,12 @@ class _Shards:
             for index in range(count)
         ]
         for link in self.links:
-            link.send(request)
+            link.send(replace(request, own_hosts=tuple(divided[link.name])))
         self._is_ended = threading.Event()
         self._threads: list[threading.Thread] = []
         self._workers: Workers | None = None
 
-    def __enter__(self) -> _Shards:
+    def __enter__(self) -> _WorkerTasks:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -574,7 +631,7 @@ _END_TIMEOUT = 10.0
 _CONNECT_TIMEOUT = 10.0
 
 
-def run_shard(run: str, index: int) -> None:
+def serve_worker(run: str, index: int) -> None:
     """Serve one shard of a run; Dask calls this in a worker.
 
     The request arrives through a queue, because what is an argument of a task may be kept by the
@@ -596,8 +653,8 @@ def run_shard(run: str, index: int) -> None:
         return messages
 
     first = receive(_START_TIMEOUT)
-    if not first or not isinstance(first[0], ShardRequest):
-        return  # another worker serves the shard
+    if not first or not isinstance(first[0], WorkerRequest):
+        return  # another worker serves the hosts
     sender = MessageSender(lambda batch: up.put(pickle.dumps(batch)), _GATHER_EVENTS)
     rest = list(first[1:])
 
@@ -616,7 +673,7 @@ def run_shard(run: str, index: int) -> None:
 
     try:
         # in a thread of its own, which has no settings of an earlier run
-        contextvars.Context().run(serve_shard, first[0], sender.send, receive_rest, is_cancelled)
+        contextvars.Context().run(serve_run, first[0], sender.send, receive_rest, is_cancelled)
     finally:
         sender.send(WorkerEnded())
         sender.close()

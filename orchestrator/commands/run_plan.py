@@ -35,7 +35,7 @@ from orchestrator.yamlio.local_files import expand_home, path_exists
 
 if TYPE_CHECKING:
     from orchestrator.commands.resume import ResumeRequest
-    from orchestrator.executor.sharded_hosts import Workers
+    from orchestrator.executor.worker_hosts import Workers
 
 _QUIT_HINT = "press Ctrl-C again after a second to exit immediately, without rollback"
 _QUIT_NOW_HINT = "one more after a second exits immediately, without rollback"
@@ -54,7 +54,14 @@ class UserInterface(Struct, frozen=True):
 
 
 class RunEngine(Protocol):
-    """Drives the hosts of a run in other processes."""
+    """Drives the hosts of a run in other processes.
+
+    ``uses_own_keys``: they are on other machines, with keys of their own.
+    """
+
+    @property
+    def uses_own_keys(self) -> bool:
+        """Return True if the keys of this machine are not used."""
 
     def start(
         self,
@@ -64,7 +71,6 @@ class RunEngine(Protocol):
         *,
         prompt: PromptCallback | None,
         connecting: ConnectionOverrides,
-        environ: Mapping[str, str],
     ) -> AbstractContextManager[Workers]:
         """Start the workers of a run, and end them afterwards. Raises UsageError."""
 
@@ -87,8 +93,8 @@ def run_plan(
     UsageError if it cannot be used.
     """
     check_private(context.root, environ)
-    identity_warnings = check_identity_files(context.stage.hosts[name] for name in plan.hosts)
-    plan = replace(plan, warnings=(*plan.warnings, *identity_warnings))
+    if engine is None or not engine.uses_own_keys:
+        plan = with_identity_warnings(plan, context, plan.hosts)
     raise_fd_limit()
     cancel, running_steps = CancelToken(), RunningStepsSink()
 
@@ -127,16 +133,9 @@ def run_plan(
         handle_interrupts(on_first_interrupt, on_repeated_interrupt, on_abort),
         closing(transports),
         closing(emit),
-        engine.start(
-            plan,
-            context,
-            options,
-            prompt=user_interface.prompt,
-            connecting=connecting,
-            environ=environ,
-        )
-        if engine is not None
-        else nullcontext() as workers,
+        _start_workers(
+            engine, plan, context, options, prompt=user_interface.prompt, connecting=connecting
+        ) as workers,
     ):
         return execute_plan(
             plan,
@@ -147,6 +146,29 @@ def run_plan(
             cancel=cancel,
             workers=workers,
         )
+
+
+def with_identity_warnings(plan: Plan, context: ProjectContext, hosts: Iterable[str]) -> Plan:
+    """Return the plan with a warning for each identity file of these hosts that does not exist.
+
+    Raises DefinitionError if a host cannot be logged in to without such a file.
+    """
+    warnings = check_identity_files(context.stage.hosts[name] for name in hosts)
+    return replace(plan, warnings=(*plan.warnings, *warnings))
+
+
+def _start_workers(
+    engine: RunEngine | None,
+    plan: Plan,
+    context: ProjectContext,
+    options: RunOptions,
+    *,
+    prompt: PromptCallback | None,
+    connecting: ConnectionOverrides,
+) -> AbstractContextManager[Workers | None]:
+    if engine is None:
+        return nullcontext()
+    return engine.start(plan, context, options, prompt=prompt, connecting=connecting)
 
 
 def describe_plan(plan: Plan, mask: Callable[[str], str]) -> dict[str, Any]:

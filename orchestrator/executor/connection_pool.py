@@ -20,7 +20,7 @@ from orchestrator.remote_shell.channel_protocol import Channel, Connection
 
 ConnectFunction: TypeAlias = Callable[[Host], Connection]
 EmitFunction: TypeAlias = Callable[[RunEvent], None]
-DelegateTurn: TypeAlias = Callable[[str], AbstractContextManager[object]]
+DelegateLock: TypeAlias = Callable[[str], AbstractContextManager[object]]
 
 
 class ConnectionPool:
@@ -29,7 +29,7 @@ class ConnectionPool:
     During rollback, a host whose connection dropped is reconnected once. ``run_id`` is passed to
     every session, which makes it available to steps. ``keeps_notes``: a host whose connection
     breaks keeps a note of how far it came. Connections and sessions come from ``kept`` and are
-    handed back to it, if it is not None. ``delegate_turn`` returns what a user of a delegate's
+    handed back to it, if it is not None. ``delegate_lock`` returns what a user of a delegate's
     session holds, if other processes use delegates too.
     """
 
@@ -43,10 +43,10 @@ class ConnectionPool:
         kept: KeptConnections | None = None,
         *,
         keeps_notes: bool = False,
-        delegate_turn: DelegateTurn | None = None,
+        delegate_lock: DelegateLock | None = None,
     ) -> None:
         """Create an empty pool for these hosts."""
-        self._delegate_turn = delegate_turn or self._own_turn
+        self._delegate_lock = delegate_lock or self._own_delegate_lock
         self._run_id, self._kept, self._keeps_notes = run_id, kept, keeps_notes
         self.hosts, self._connect, self._emit, self.cancel = hosts, connect, emit, cancel
         self._lock = threading.Lock()
@@ -190,10 +190,10 @@ class ConnectionPool:
         self, name: str, app: str | None, user: str = ""
     ) -> Iterator[ShellSession]:
         """Yield the app's session on a delegate host; one caller at a time. Raises ConnectError."""
-        with self._delegate_turn(name):
+        with self._delegate_lock(name):
             yield self.session(name, f"{app or ''} delegated", user)
 
-    def _own_turn(self, name: str) -> AbstractContextManager[object]:
+    def _own_delegate_lock(self, name: str) -> AbstractContextManager[object]:
         with self._lock:
             return self._delegate_locks.setdefault(name, threading.Lock())
 

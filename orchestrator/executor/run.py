@@ -25,7 +25,7 @@ from orchestrator.model.step_result import HostSummary, Status
 from orchestrator.planner.plan import CONTROLLER, AppPlan, Plan
 
 if TYPE_CHECKING:
-    from orchestrator.executor.sharded_hosts import Workers
+    from orchestrator.executor.worker_hosts import Workers
 
 _WOULD_CHANGE_STATUSES = frozenset({Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN})
 
@@ -74,9 +74,9 @@ def execute_plan(
     all_hosts = {**hosts, CONTROLLER: controller_host()}
     driver: RunDriver
     if workers is not None:
-        from orchestrator.executor.sharded_hosts import ShardedDriver  # few runs have workers
+        from orchestrator.executor.worker_hosts import WorkerDriver  # few runs have workers
 
-        driver = ShardedDriver(plan, workers, all_hosts, cancel, emit_and_note)
+        driver = WorkerDriver(plan, workers, all_hosts, cancel, emit_and_note)
     else:
         connections = ConnectionPool(
             all_hosts,
@@ -89,11 +89,21 @@ def execute_plan(
         )
         driver = LocalDriver(plan, connections, emit_and_note, options)
     run_result = run_app_plans(plan, driver, emit_and_note, options)
+    code = _exit_code_of_run(
+        run_result, options, interrupted=cancel.is_cancelled, has_bug=bool(crashes)
+    )
+    emit(RunFinished(time.time(), time.monotonic() - began, code, run_result.summaries))
+    return code
+
+
+def _exit_code_of_run(
+    run_result: RunResult, options: RunOptions, *, interrupted: bool, has_bug: bool
+) -> ExitCode:
     code = exit_code(
         run_result.summaries,
-        interrupted=cancel.is_cancelled,
+        interrupted=interrupted,
         delegate_unreachable=run_result.delegate_unreachable,
-        has_bug=bool(crashes),
+        has_bug=has_bug,
     )
     if code is ExitCode.OK and run_result.is_locked:
         code = ExitCode.LOCKED
@@ -105,7 +115,6 @@ def execute_plan(
         and {summary.status for summary in run_result.summaries} & _WOULD_CHANGE_STATUSES
     ):
         code = ExitCode.WOULD_CHANGE
-    emit(RunFinished(time.time(), time.monotonic() - began, code, run_result.summaries))
     return code
 
 

@@ -79,9 +79,9 @@ class TreeEntry(Struct, frozen=True):
 class TreeOptions(Struct, frozen=True):
     """What of a folder is a part of its tree.
 
-    Entries that match one of the patterns ``exclude`` are not, and neither are those that match
-    none of ``include`` and are in no folder that does; folders without any other entry are left out
-    then. A pattern is matched against an entry's name or, if it contains a slash, its path below
+    Entries that match one of the patterns ``exclude`` are left out. With ``include``, so are
+    entries that match none of its patterns, unless a folder above them does, and folders without
+    entries. A pattern is matched against an entry's name or, if it contains a slash, its path below
     the folder. ``keep_modes``: files have all their permissions. ``follow``: links are replaced by
     what they lead to. ``times``: files have the times at which they were modified.
     """

@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.commands import dask_engine, shard_process
+from orchestrator.commands import dask_engine, worker_process
 from orchestrator.commands.context import PlanOptions, ProjectContext, ProjectSelector, load_context
 from orchestrator.commands.event_dispatch import EventDispatcher
 from orchestrator.commands.plan_source import TaskWords
@@ -189,9 +189,10 @@ class _Bench:
                 ProjectSelector(str(self.root), ("s",)),
                 TaskWords(("work",)),
                 PlanOptions(),
+                os.environ,
             )
             with engine.start(
-                plan, context, options, prompt=None, connecting=NO_OVERRIDES, environ=os.environ
+                plan, context, options, prompt=None, connecting=NO_OVERRIDES
             ) as remote:
                 figures = run(time.monotonic(), remote)
             figures["sent"] = traffic.sent / 1024 / len(plan.hosts)
@@ -231,7 +232,7 @@ def _ignore(_text: str) -> None: ...
 
 def dask_setup(_worker: object) -> None:
     """Connect to canned hosts in a worker; Dask calls this."""
-    shard_process.make_transports = lambda *_, **__: CannedTransports()  # type: ignore[assignment]
+    worker_process.make_transports = lambda *_, **__: CannedTransports()  # type: ignore[assignment]
 
 
 class _RecordedConnection:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bcrypt
+import pytest
 
 from tests.support.machine import ShellMachine
 
@@ -100,6 +101,10 @@ done
 echo ready
 read -r _ || :
 """
+
+DOCKER_FIRST = pytest.mark.parametrize(
+    "engine", ["docker", pytest.param("podman", marks=pytest.mark.long)], indirect=True
+)
 
 
 START_IN_COPY = r"""

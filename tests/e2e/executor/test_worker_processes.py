@@ -275,6 +275,30 @@ def test_a_killed_worker_loses_its_hosts_in_their_step_and_nothing_is_done_twice
     assert again.code == 0, again.out + again.err
 
 
+def test_an_interrupt_while_the_workers_start_is_no_bug(project: OrchProject) -> None:
+    project.add_sandbox_stage("web1", "web2").write(
+        {"tasks/one.yml": f"steps: [{{run: echo >>{project.root}/ran}}]\n"}
+    )
+    process = subprocess.Popen(
+        project.command("-s", "dev", "run", "one", "--engine", "dask=local:2"),
+        cwd=project.root,
+        env=project.environ({}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "starting 2 workers\n"
+    wait_until(lambda: len(list(child_processes(process.pid))) > 1, "the first of them")
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert not (project.root / "ran").exists()
+
+
 @pytest.mark.long
 def test_a_killed_scheduler_ends_the_run_and_its_steps(
     project: OrchProject, sshd: SshdServer, own_cluster: DaskCluster
@@ -293,11 +317,13 @@ def test_a_killed_scheduler_ends_the_run_and_its_steps(
 
 
 def test_a_killed_coordinator_ends_the_steps_of_its_own_workers(
-    project: OrchProject, sshd: SshdServer
+    project: OrchProject, sshd: SshdServer, tmp_path: Path
 ) -> None:
     hanging_task(project, sshd)
     words = ("-s", "dev", "run", "hang", "--json", "--engine", "dask=local:2")
-    with project.start_orch(*words) as process:
+    temp = tmp_path / "t"
+    temp.mkdir()
+    with project.start_orch(*words, TMPDIR=str(temp)) as process:
         wait_until(lambda: both_begun(project), "the steps have begun")
         children = list(child_processes(process.pid))
         process.send_signal(signal.SIGKILL)
@@ -307,6 +333,11 @@ def test_a_killed_coordinator_ends_the_steps_of_its_own_workers(
         lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "the workers ended"
     )
     assert both_begun(project)
+    # what it could not remove is removed by the next run
+    (left,) = temp.glob("orch-dask-*")
+    words = ("-s", "dev", "exec", "--readonly", "--engine", "dask=local:1", "--", "true")
+    assert project.orch(*words, TMPDIR=str(temp)).code == 0
+    assert not left.exists()
 
 
 def test_an_interrupt_ends_the_steps_and_rolls_back_with_own_workers(
@@ -366,6 +397,21 @@ def test_a_worker_elsewhere_gets_the_project_and_refuses_local_steps(
         assert [sorted(path.name for path in copy.iterdir()) for copy in copies] == [
             ["files", "inventories", "tasks"]
         ]
+        key = project.root / "key"
+        key.write_bytes(sshd.key.read_bytes())
+        key.chmod(0o600)
+        project.write(
+            {
+                "inventories/dev/roles/one.yml": f"""
+            hosts: [web1]
+            connect: {{identity: {key}}}
+        """
+            }
+        )
+        refused = project.orch("-s", "dev", "run", "one", **cluster.environ)
+        assert refused.code == 2, refused.out
+        assert f"the key file {key} does not exist: web1" in refused.err
+        (project.root / "inventories/dev/roles/one.yml").unlink()
         refused = project.orch("-s", "dev", "run", "local", **cluster.environ)
         assert refused.code == 2
         assert "'echo here' is a local step, which workers on other machines cannot do" in (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.container_engines import IMAGE, REGISTRY, ContainerHost, serve_containers
+from tests.support.container_engines import IMAGE, REGISTRY, ContainerHost
 from tests.support.machine import ShellMachine, result_message
 from tests.support.module_files import check_refuses, outcome_changes
 from tests.support.watched_commands import watch_commands
@@ -41,12 +41,6 @@ EACH_KIND = pytest.mark.parametrize(
     ],
     indirect=True,
 )
-
-
-@pytest.fixture(scope="module")
-def containers() -> Iterator[ContainerHost]:
-    with serve_containers() as host:
-        yield host
 
 
 @pytest.fixture

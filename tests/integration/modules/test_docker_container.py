@@ -8,20 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.container_engines import IMAGE, REGISTRY, ContainerHost, serve_containers
+from tests.support.container_engines import (
+    DOCKER_FIRST,
+    IMAGE,
+    REGISTRY,
+    ContainerHost,
+)
 from tests.support.machine import ShellMachine, result_message
 from tests.support.module_files import check_refuses, outcome_changes
 from tests.support.watched_commands import watch_commands
-
-DOCKER_FIRST = pytest.mark.parametrize(
-    "engine", ["docker", pytest.param("podman", marks=pytest.mark.long)], indirect=True
-)
-
-
-@pytest.fixture(scope="module")
-def containers() -> Iterator[ContainerHost]:
-    with serve_containers() as host:
-        yield host
 
 
 @pytest.fixture

@@ -11,25 +11,35 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 import orchestrator
-from orchestrator.commands.context import PlanOptions, ProjectSelector, load_context
+from orchestrator.commands.context import (
+    PlanOptions,
+    ProjectContext,
+    ProjectSelector,
+    load_context,
+)
 from orchestrator.commands.event_dispatch import EventMasker
 from orchestrator.commands.plan_source import PlanSource
 from orchestrator.commands.project_archive import project_digest, unpack_project
-from orchestrator.commands.run_plan import make_transports, raise_fd_limit
+from orchestrator.commands.run_plan import (
+    make_transports,
+    raise_fd_limit,
+    with_identity_warnings,
+)
 from orchestrator.errors import OrchError
 from orchestrator.executor import CancelToken, RunOptions
-from orchestrator.executor.connection_pool import ConnectionPool
+from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
 from orchestrator.executor.progress import EarlierRun
 from orchestrator.executor.run import LocalDriver, controller_host
-from orchestrator.executor.shard_messages import Events, WorkerFailed, WorkerReady
-from orchestrator.executor.shard_worker import Coordinator, ReportingMasker, ShardServer
+from orchestrator.executor.step_recorder import sent_step
+from orchestrator.executor.worker_messages import Events, WorkerFailed, WorkerReady
+from orchestrator.executor.worker_server import Coordinator, ReportingMasker, WorkerServer
 from orchestrator.model.event import RunEvent, StepsSent, Warned
 from orchestrator.model.host import ConnectionOverrides
 from orchestrator.model.secret import Secret
@@ -37,6 +47,7 @@ from orchestrator.model.text_encoding import encode_text
 from orchestrator.planner.plan import CONTROLLER, Plan
 from orchestrator.templating.compile_cache import cache_folder
 from orchestrator.transports.prompts import CredentialPrompt
+from orchestrator.transports.registry import TransportRegistry
 from orchestrator.yamlio.local_files import DISPLAY_FOLDERS, DisplayFolders
 
 
@@ -52,14 +63,15 @@ class ProjectCopy(Struct, frozen=True):
     identity: str = ""
 
 
-class ShardRequest(Struct, frozen=True):
+class WorkerRequest(Struct, frozen=True):
     """Everything that a worker needs to take part in a run.
 
     ``project`` is None for a worker that this process has started: it uses the same folder.
     ``folder`` is orch's working folder, which such a worker uses as well.
     ``secrets`` are the values that the coordinator has fetched; a worker asks for others.
     ``has_prompt``: the user can be asked; ``password_files`` are the variables that name files with
-    passwords, which the coordinator reads. ``versions``: see ``code_versions``.
+    passwords, which the coordinator reads. ``own_hosts`` are those that the worker drives.
+    ``versions``: see ``code_versions``.
     """
 
     versions: Mapping[str, str]
@@ -78,14 +90,16 @@ class ShardRequest(Struct, frozen=True):
     progress: EarlierRun | None
     has_prompt: bool
     password_files: Mapping[str, str] = field(default_factory=dict)
+    own_hosts: tuple[str, ...] = ()
 
 
 def code_versions() -> dict[str, str]:
     """Return the versions of what must be equal in all processes of a run."""
+    libraries = ("msgspec", "jinja2", "pyyaml", "paramiko", "distributed")
     return {
         "orch": orchestrator.__version__,
         "Python": platform.python_version(),
-        "msgspec": msgspec.__version__,
+        **{name: version(name) for name in libraries},
     }
 
 
@@ -110,14 +124,13 @@ def plan_digest(plan: Plan) -> str:
                 digest.update(encode_text(f"{host.host}\0"))
                 for step in (*host.steps, *host.rollback.steps):
                     digest.update(encode_text(step.display_text))
-                    digest.update(
-                        encode_text(f"\0{step.number}\0{step.user}\0{step.delegate_to}\0")
-                    )
+                    content = sent_step(step, step.command).content if step.command else ""
+                    digest.update(encode_text(f"\0{step.number}\0{step.user}\0{content}\0"))
     return digest.hexdigest()
 
 
-def serve_shard(
-    request: ShardRequest,
+def serve_run(
+    request: WorkerRequest,
     send: Callable[[object], None],
     receive: Callable[[float], Sequence[object]],
     is_cancelled: Callable[[], bool],
@@ -165,31 +178,19 @@ def _project_folder(project: ProjectCopy, coordinator: Coordinator) -> Path:
     return folder
 
 
-def _serve(request: ShardRequest, coordinator: Coordinator) -> None:
+def _serve(request: WorkerRequest, coordinator: Coordinator) -> None:
     masks = ReportingMasker()
-
-    def fetch_secret(secret: Secret) -> str:
-        known = request.secrets.get(secret)
-        return known if known is not None else str(coordinator.ask("secret", secret))
-
-    selector, identity, location = request.selector, "", describe_location()
-    shown: DisplayFolders | None = None
-    if request.project is not None:
-        root = _project_folder(request.project, coordinator)
-        selector, identity = replace(selector, directory=str(root)), request.project.identity
-        location = location if str(root) == request.project.root else ""
-        shown = DisplayFolders(request.folder, str(root), request.project.root)
-    DISPLAY_FOLDERS.set(shown)
-    context = load_context(selector, request.environ, "", masks, fetch_secret=fetch_secret)
-    context = replace(context, identity=identity)
+    context, shown = _load_context(request, coordinator, masks)
     plan = request.source.plan(context, request.plan_options, request.environ)
     if context.stage.is_ansible:
         from orchestrator.commands.connections import decrypt_passwords
 
         decrypt_passwords(context.hosts, plan)
+    if request.project is not None:
+        with_identity_warnings(plan, context, request.own_hosts)  # this machine's keys are used
     raise_fd_limit()
     masks.report = coordinator.send
-    masker, lock = EventMasker(masks), threading.Lock()
+    masker, lock, cancel = EventMasker(masks), threading.Lock(), CancelToken()
 
     def emit(event: RunEvent) -> None:
         with lock:
@@ -198,24 +199,7 @@ def _serve(request: ShardRequest, coordinator: Coordinator) -> None:
         if isinstance(event, StepsSent) and not coordinator.ask("recorded"):
             transports.reset(cancel.cancel)
 
-    def ask_person(text: str, echo: bool, _stop: threading.Event) -> str | None:
-        answer: str | None = coordinator.ask("prompt", text, echo)
-        return answer
-
-    def find_answer(prompt: CredentialPrompt) -> tuple[str | None, str]:
-        answer: tuple[str | None, str] | None = coordinator.ask("credential", prompt)
-        return answer or (None, "the run has ended")
-
-    cancel = CancelToken()
-    transports = make_transports(
-        context,
-        ask_person if request.has_prompt else None,
-        lambda text: emit(Warned(time.time(), text)),
-        request.connecting,
-        record_host_keys=not plan.check_mode,
-        environ={**os.environ, **request.password_files},
-        find_answer=find_answer,
-    )
+    transports = _make_transports(request, context, coordinator, emit, check=plan.check_mode)
     hosts = {**context.stage.hosts, CONTROLLER: controller_host()}
     connections = ConnectionPool(
         hosts,
@@ -224,7 +208,7 @@ def _serve(request: ShardRequest, coordinator: Coordinator) -> None:
         cancel,
         run_id="/".join((*request.outer_runs, plan.run_id)),
         keeps_notes=request.is_resumable,
-        delegate_turn=coordinator.delegate_turn,
+        delegate_lock=coordinator.delegate_lock,
     )
     options = RunOptions(
         request.forks,
@@ -234,7 +218,7 @@ def _serve(request: ShardRequest, coordinator: Coordinator) -> None:
         progress=request.progress,
     )
     driver = LocalDriver(plan, connections, emit, options)
-    server = ShardServer(
+    server = WorkerServer(
         plan,
         [driver.app_hosts(app_plan) for app_plan in plan.app_plans],
         hosts,
@@ -244,6 +228,59 @@ def _serve(request: ShardRequest, coordinator: Coordinator) -> None:
         forks=request.forks,
         prepare_thread=partial(DISPLAY_FOLDERS.set, shown),
     )
+    is_in_place = shown is None or shown.root == shown.shown_root
     with closing(transports):
+        location = describe_location() if is_in_place else ""
         coordinator.send(WorkerReady(plan_digest(plan), location))
         server.serve()
+
+
+def _load_context(
+    request: WorkerRequest, coordinator: Coordinator, masks: ReportingMasker
+) -> tuple[ProjectContext, DisplayFolders | None]:
+    """Return the project, and the folders that its paths are displayed from.
+
+    Raises OrchError, OSError and tarfile.TarError.
+    """
+
+    def fetch_secret(secret: Secret) -> str:
+        known = request.secrets.get(secret)
+        return known if known is not None else str(coordinator.ask("secret", secret))
+
+    selector, identity, shown = request.selector, "", None
+    if request.project is not None:
+        root = _project_folder(request.project, coordinator)
+        selector, identity = replace(selector, directory=str(root)), request.project.identity
+        shown = DisplayFolders(request.folder, str(root), request.project.root)
+    DISPLAY_FOLDERS.set(shown)
+    context = load_context(selector, request.environ, "", masks, fetch_secret=fetch_secret)
+    return replace(context, identity=identity), shown
+
+
+def _make_transports(
+    request: WorkerRequest,
+    context: ProjectContext,
+    coordinator: Coordinator,
+    emit: EmitFunction,
+    *,
+    check: bool,
+) -> TransportRegistry:
+    """Return transports whose questions the coordinator answers."""
+
+    def ask_person(text: str, echo: bool, _stop: threading.Event) -> str | None:
+        answer: str | None = coordinator.ask("prompt", text, echo)
+        return answer
+
+    def find_answer(prompt: CredentialPrompt) -> tuple[str | None, str]:
+        answer: tuple[str | None, str] | None = coordinator.ask("credential", prompt)
+        return answer or (None, "the run has ended")
+
+    return make_transports(
+        context,
+        ask_person if request.has_prompt else None,
+        lambda text: emit(Warned(time.time(), text)),
+        request.connecting,
+        record_host_keys=not check,
+        environ={**os.environ, **request.password_files},
+        find_answer=find_answer,
+    )

@@ -19,15 +19,15 @@ from orchestrator.executor.app_hosts import LocalAppHosts, TaskEnd
 from orchestrator.executor.cancel import CancelToken
 from orchestrator.executor.host_limits import HostLimits
 from orchestrator.executor.host_state import HostState
-from orchestrator.executor.shard_messages import (
-    Answer,
+from orchestrator.executor.worker_messages import (
     CallEnded,
+    CoordinatorAnswer,
     Events,
     HostCall,
     Notice,
-    Question,
     SecretFound,
     WorkerFailed,
+    WorkerQuestion,
     copy_host_state,
     update_host_state,
 )
@@ -60,25 +60,25 @@ class Coordinator:
         self.send = send
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
-        self._questions: dict[int, Future[Answer]] = {}
-        self._turns: dict[str, threading.Lock] = {}
+        self._questions: dict[int, Future[CoordinatorAnswer]] = {}
+        self._delegate_locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._is_gone = False
 
     def ask(self, kind: str, *arguments: Any) -> Any:
         """Ask the coordinator and return the answer, or None if it is gone."""
-        number, future = next(self._numbers), Future[Answer]()
+        number, future = next(self._numbers), Future[CoordinatorAnswer]()
         with self._lock:
             if self._is_gone:
                 return None
             self._questions[number] = future
-        self.send(Question(number, kind, arguments))
+        self.send(WorkerQuestion(number, kind, arguments))
         answer = future.result()
         if answer.errors:
             raise DefinitionError(*answer.errors)
         return answer.value
 
-    def receive(self, answer: Answer) -> None:
+    def receive(self, answer: CoordinatorAnswer) -> None:
         """Hand an answer to who waits for it."""
         with self._lock:
             future = self._questions.pop(answer.number, None)
@@ -101,7 +101,7 @@ class Coordinator:
                 messages = ()
             is_ended = not messages
             for message in messages:
-                if isinstance(message, Answer):
+                if isinstance(message, CoordinatorAnswer):
                     self.receive(message)
                 else:
                     self.inbox.put(message)
@@ -123,25 +123,25 @@ class Coordinator:
         threading.Thread(target=look, daemon=True).start()
 
     def note_gone(self) -> None:
-        """Answer all questions with None."""
+        """CoordinatorAnswer all questions with None."""
         with self._lock:
             self._is_gone = True
             waiting = list(self._questions.values())
             self._questions.clear()
         for future in waiting:
-            future.set_result(Answer(0))
+            future.set_result(CoordinatorAnswer(0))
 
     @contextmanager
-    def delegate_turn(self, name: str) -> Iterator[None]:
-        """Hold the turn of a host that steps are delegated to, among all workers."""
+    def delegate_lock(self, name: str) -> Iterator[None]:
+        """Hold the lock of a host that steps are delegated to, among all workers."""
         with self._lock:
-            own = self._turns.setdefault(name, threading.Lock())
+            own = self._delegate_locks.setdefault(name, threading.Lock())
         with own:  # one thread of this worker at a time
-            self.ask("begin_turn", name)
+            self.ask("lock_delegate", name)
             try:
                 yield
             finally:
-                self.ask("end_turn", name)
+                self.ask("unlock_delegate", name)
 
     def emit(self, event: RunEvent) -> None:
         """Send an event."""
@@ -213,7 +213,7 @@ class SharedLimits(HostLimits):
         self._coordinator.ask("leave_limit", *self._task, steps)
 
 
-class ShardServer:
+class WorkerServer:
     """Does what the coordinator calls for, each call in a thread of its own."""
 
     def __init__(

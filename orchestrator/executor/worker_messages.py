@@ -98,11 +98,11 @@ class CallEnded(Struct, frozen=True):
     value: Any = None
 
 
-class Question(Struct, frozen=True):
+class WorkerQuestion(Struct, frozen=True):
     """A worker's question to the coordinator, in which a call may wait.
 
-    ``kind`` is results, enter_limit, leave_limit, begin_turn, end_turn, recorded (the events
-    before are in the journal), prompt, credential, secret or project.
+    ``kind`` is results, enter_limit, leave_limit, lock_delegate, unlock_delegate, recorded (the
+    events before are in the journal), prompt, credential, secret or project.
     """
 
     number: int
@@ -110,7 +110,7 @@ class Question(Struct, frozen=True):
     arguments: tuple[Any, ...] = ()
 
 
-class Answer(Struct, frozen=True):
+class CoordinatorAnswer(Struct, frozen=True):
     """The coordinator's answer, or the errors to raise instead."""
 
     number: int

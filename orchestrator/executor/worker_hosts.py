@@ -23,14 +23,14 @@ from orchestrator.executor.connection_pool import EmitFunction
 from orchestrator.executor.host_limits import HostLimits
 from orchestrator.executor.host_state import COUNTER_BY_STATUS, HostState
 from orchestrator.executor.parallel import ConnectionFailure
-from orchestrator.executor.shard_messages import (
-    Answer,
+from orchestrator.executor.worker_messages import (
     CallEnded,
+    CoordinatorAnswer,
     Events,
     HostCall,
     Notice,
-    Question,
     SecretFound,
+    WorkerQuestion,
     copy_host_state,
     update_host_state,
 )
@@ -95,7 +95,7 @@ class Workers:
         self._emit: EmitFunction = lambda _event: None
         self._limits: dict[tuple[int, int | str], HostLimits] = {}
         self._slots: dict[int, list[tuple[HostLimits, ThrottledSteps]]] = {}
-        self._turns: dict[str, _Turn] = {}
+        self._delegate_locks: dict[str, _DelegateLock] = {}
         self._answers: dict[str, str | None] = {}
         self._credentials: dict[Any, tuple[str | None, str]] = {}
         self._prompt_lock = threading.Lock()
@@ -146,7 +146,7 @@ class Workers:
                     pending.future.set_result(message)
             case SecretFound():
                 self._add_secret(message.name, message.text)
-            case Question():
+            case WorkerQuestion():
                 self._questions.submit(self._answer, worker, message)
 
     def _note_running(self, event: RunEvent) -> None:
@@ -164,8 +164,8 @@ class Workers:
             self._lost[worker] = reason
             calls = [n for n, each in self._calls.items() if each.worker == worker]
             pending = [self._calls.pop(number) for number in calls]
-        for turn in list(self._turns.values()):
-            turn.end_of(worker)
+        for delegate_lock in list(self._delegate_locks.values()):
+            delegate_lock.release(worker)
         for limits, steps in self._slots.pop(worker, []):
             limits.leave(steps)
         for each in pending:
@@ -184,16 +184,16 @@ class Workers:
         self.notify_all(Notice("end"))
         self._questions.shutdown(wait=False, cancel_futures=True)
 
-    def _answer(self, worker: int, question: Question) -> None:
+    def _answer(self, worker: int, question: WorkerQuestion) -> None:
         try:
-            answer = Answer(question.number, self._answer_to(worker, question))
+            answer = CoordinatorAnswer(question.number, self._answer_to(worker, question))
         except OrchError as error:
-            answer = Answer(question.number, errors=error.diagnostics)
+            answer = CoordinatorAnswer(question.number, errors=error.diagnostics)
         except Exception as error:
-            answer = Answer(question.number, errors=(Diagnostic(describe_bug(error)),))
+            answer = CoordinatorAnswer(question.number, errors=(Diagnostic(describe_bug(error)),))
         self.links[worker].send(answer)
 
-    def _answer_to(self, worker: int, question: Question) -> Any:
+    def _answer_to(self, worker: int, question: WorkerQuestion) -> Any:
         arguments = question.arguments
         match question.kind:
             case "results":
@@ -204,10 +204,11 @@ class Workers:
                 app, task, steps = arguments
                 self._slots[worker].remove((self._limits[app, task], steps))
                 self._limits[app, task].leave(steps)
-            case "begin_turn":
-                self._turn_of(arguments[0]).begin(worker, lambda: bool(self.lost_reason(worker)))
-            case "end_turn":
-                self._turn_of(arguments[0]).end_of(worker)
+            case "lock_delegate":
+                delegate_lock = self._delegate_lock_of(arguments[0])
+                delegate_lock.acquire(worker, lambda: bool(self.lost_reason(worker)))
+            case "unlock_delegate":
+                self._delegate_lock_of(arguments[0]).release(worker)
             case "recorded":
                 return True  # events are handled before a question that follows them
             case "prompt":
@@ -244,9 +245,9 @@ class Workers:
                 limits.leave(steps)
         return has_entered
 
-    def _turn_of(self, host: str) -> _Turn:
+    def _delegate_lock_of(self, host: str) -> _DelegateLock:
         with self._lock:
-            return self._turns.setdefault(host, _Turn())
+            return self._delegate_locks.setdefault(host, _DelegateLock())
 
     def _ask_person(self, text: str, echo: bool) -> str | None:
         """Ask the user once for all workers."""
@@ -263,29 +264,29 @@ class Workers:
             return self._credentials[prompt]
 
 
-class _Turn:
+class _DelegateLock:
     """One worker at a time may use the session of a host that steps are delegated to."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._worker: int | None = None
 
-    def begin(self, worker: int, is_lost: Callable[[], bool]) -> None:
-        """Wait until no worker has the turn, and take it."""
+    def acquire(self, worker: int, is_lost: Callable[[], bool]) -> None:
+        """Wait until no worker holds the lock, and take it, unless the worker has ended."""
         with self._changed:
             self._changed.wait_for(lambda: self._worker is None)
             if not is_lost():
                 self._worker = worker
 
-    def end_of(self, worker: int) -> None:
-        """End the turn of a worker, if it has it."""
+    def release(self, worker: int) -> None:
+        """Release the lock if this worker holds it."""
         with self._changed:
             if self._worker == worker:
                 self._worker = None
                 self._changed.notify_all()
 
 
-class ShardedAppHosts:
+class WorkerAppHosts:
     """The hosts of one app run, each over the connections of its worker."""
 
     def __init__(
@@ -445,7 +446,7 @@ class ShardedAppHosts:
         return ended.value
 
 
-class ShardedDriver:
+class WorkerDriver:
     """Runs every host's part in the worker that has the host."""
 
     def __init__(
@@ -461,10 +462,10 @@ class ShardedDriver:
         self._cancel, self._emit = cancel, emit
         workers.begin(emit, cancel)
 
-    def app_hosts(self, app_plan: AppPlan) -> ShardedAppHosts:
+    def app_hosts(self, app_plan: AppPlan) -> WorkerAppHosts:
         """Return the hosts of an app run."""
         index = next(n for n, each in enumerate(self._plan.app_plans) if each is app_plan)
-        return ShardedAppHosts(
+        return WorkerAppHosts(
             index,
             app_plan,
             self._workers,
