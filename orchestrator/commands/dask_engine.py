@@ -470,6 +470,31 @@ class _Link:
         self._sender.close()
 
 
+class _QueueReader:
+    """Takes the messages out of a queue of the scheduler."""
+
+    def __init__(self, queue: Any) -> None:
+        self._queue, self._has_more = queue, False
+
+    def read(self, timeout: float | None) -> Sequence[object]:
+        """Wait for messages, and return them; without any within ``timeout`` seconds, return ().
+
+        Whatever else is in the queue by then is taken at once: each request to a scheduler that is
+        far away takes a round trip. Raises OSError if the connection is lost.
+        """
+        try:
+            batches = self._queue.get(batch=True) if self._has_more else ()
+            self._has_more = False
+            if not batches:
+                batches = (self._queue.get(timeout=timeout),)
+            self._has_more = True
+        except TimeoutError:
+            return ()
+        except Exception as error:  # whatever a connection raises that is being closed
+            raise OSError(str(error)) from error
+        return [message for batch in batches for message in pickle.loads(batch)]
+
+
 class _WorkerTasks:
     """The tasks in the workers, one for each worker."""
 
@@ -587,13 +612,14 @@ class _WorkerTasks:
 
     def _receive(self, index: int, link: _Link) -> None:
         assert self._workers is not None
+        reader = _QueueReader(link.up)
         while True:
             try:
-                batch = link.up.get()
-            except Exception as error:  # whatever a lost connection raises
+                batch = reader.read(None)
+            except OSError as error:
                 self._workers.lose(index, f"the connection to its worker was lost ({error})")
                 return
-            for message in pickle.loads(batch):
+            for message in batch:
                 if isinstance(message, WorkerEnded):
                     return
                 if isinstance(message, WorkerFailed):
@@ -643,16 +669,8 @@ def serve_worker(run: str, index: int) -> None:
     up = distributed.Queue(f"orch-{run}-{instance}-up", client=client, maxsize=_QUEUE_SIZE)
     distributed.Queue(f"orch-{run}-hello", client=client).put((index, instance))
 
-    def receive(timeout: float) -> Sequence[object]:
-        try:
-            messages: Sequence[object] = pickle.loads(down.get(timeout=timeout))
-        except TimeoutError:
-            return ()
-        except Exception as error:  # whatever a lost connection raises
-            raise OSError(str(error)) from error
-        return messages
-
-    first = receive(_START_TIMEOUT)
+    reader = _QueueReader(down)
+    first = reader.read(_START_TIMEOUT)
     if not first or not isinstance(first[0], WorkerRequest):
         return  # another worker serves the hosts
     sender = MessageSender(lambda batch: up.put(pickle.dumps(batch)), _GATHER_EVENTS)
@@ -662,7 +680,7 @@ def serve_worker(run: str, index: int) -> None:
         if rest:
             messages, rest[:] = tuple(rest), ()
             return messages
-        return receive(timeout)
+        return reader.read(timeout)
 
     worker, key = distributed.get_worker(), f"orch-{run}-{index}"
 

@@ -30,6 +30,7 @@ from typing import Any
 
 from orchestrator.commands import dask_engine, worker_process
 from orchestrator.commands.context import PlanOptions, ProjectContext, ProjectSelector, load_context
+from orchestrator.commands.dask_engine import DaskEngine, EngineChoice
 from orchestrator.commands.event_dispatch import EventDispatcher
 from orchestrator.commands.plan_source import TaskWords
 from orchestrator.executor import CancelToken, RunOptions, execute_plan
@@ -43,8 +44,8 @@ from orchestrator.remote_shell.channel_protocol import ReadChunk
 from orchestrator.transports.local import LocalConnection
 
 _NONCE = re.compile(rb"o_nonce=(\w+)''(\w+);")
-_MODULE = "tests.bench.worker_processes"
-_RECORDING = "ORCH_BENCH_RECORDING"
+MODULE = "tests.bench.worker_processes"
+RECORDING = "ORCH_BENCH_RECORDING"
 """The variable with the path of the recorded answers, for the workers."""
 
 
@@ -58,12 +59,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--forks", type=int, default=100)
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args(words)
+    dask_engine._CONFIG["distributed.worker.preload"] = [MODULE]  # type: ignore[index]
     with tempfile.TemporaryDirectory(prefix="orch-bench-") as folder:
-        bench = _Bench(Path(folder), options.hosts, options.steps, options.forks)
+        bench = CannedRun(Path(folder), options.hosts, options.steps, options.forks)
         runs: dict[int, list[dict[str, float]]] = {0: [], options.workers: []}
         for _ in range(options.repeat):
             for workers, measured in runs.items():
-                measured.append(bench.measure(workers))
+                engine = EngineChoice(processes=workers) if workers else None
+                measured.append(bench.measure(engine))
     print(f"\n{options.hosts} canned hosts, {options.steps} steps, medians of {options.repeat}\n")
     columns = ("plan s", "start s", "run s", "CPU of orch s", "CPU of workers s", "MiB of orch")
     columns += ("KiB a host to workers", "KiB a host from workers", "batches")
@@ -91,15 +94,22 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Bench:
+class CannedRun:
     """A project, and what a real sh answers to the steps of one of its hosts."""
 
-    def __init__(self, root: Path, hosts: int, steps: int, forks: int) -> None:
+    def __init__(
+        self, root: Path, hosts: int, steps: int, forks: int, regions: Sequence[str] = ()
+    ) -> None:
+        """Write the project, and record the answers; the hosts are divided among the regions."""
         self.root, self.forks = root, forks
-        (root / "inventories" / "s").mkdir(parents=True)
+        stage = root / "inventories" / "s"
+        stage.mkdir(parents=True)
         (root / "tasks").mkdir()
-        names = "".join(f"h{n:05}: {{}}\n" for n in range(hosts))
-        (root / "inventories" / "s" / "hosts.yml").write_text(names)
+        names = [f"h{n:05}" for n in range(hosts)]
+        (stage / "hosts.yml").write_text("".join(f"{name}: {{}}\n" for name in names))
+        parts = {region: names[n :: len(regions)] for n, region in enumerate(regions)}
+        if parts:
+            (stage / "stage.yml").write_text(json.dumps({"regions": parts}))
         texts = (f"- run: echo {{{{ host.name }}}} step {n}; uname -a\n" for n in range(steps))
         (root / "tasks" / "work.yml").write_text("steps:\n" + "".join(texts))
         self._record()
@@ -119,13 +129,13 @@ class _Bench:
         assert code == 0
         path = self.root / "recording"
         path.write_bytes(pickle.dumps(recorded.chunks))
-        os.environ[_RECORDING] = str(path)
+        os.environ[RECORDING] = str(path)
 
     def _plan(self, limit: str | None = None) -> tuple[ProjectContext, Plan]:
         context = load_context(ProjectSelector(str(self.root), ("s",), limit), os.environ, "")
         return context, TaskWords(("work",)).plan(context, PlanOptions(), os.environ)
 
-    def measure(self, workers: int) -> dict[str, float]:
+    def measure(self, engine: EngineChoice | None) -> dict[str, float]:
         """Run it in a process of its own, and return seconds by the clock and of CPU."""
         reader, writer = os.pipe()
         child = os.fork()
@@ -133,7 +143,7 @@ class _Bench:
             status = 1
             try:
                 os.close(reader)
-                os.write(writer, json.dumps(self._measure(workers)).encode())
+                os.write(writer, json.dumps(self._measure(engine)).encode())
                 status = 0
             except BaseException:
                 traceback.print_exc()
@@ -146,7 +156,7 @@ class _Bench:
         assert status == 0
         return dict(json.loads(text))
 
-    def _measure(self, workers: int) -> dict[str, float]:
+    def _measure(self, engine: EngineChoice | None) -> dict[str, float]:
         gc.set_threshold(50_000)  # as orch has it
         began = time.monotonic()
         context, plan = self._plan()
@@ -180,20 +190,16 @@ class _Bench:
             times = time.monotonic() - started, started - planned, planned - began
             return dict(zip(("run", "start", "plan"), times, strict=True))
 
-        if workers:
-            traffic = _Traffic()
+        if engine is not None:
+            traffic = Traffic()
             dask_engine.pickle = traffic  # type: ignore[assignment]
-            dask_engine._CONFIG["distributed.worker.preload"] = [_MODULE]  # type: ignore[index]
-            engine = dask_engine.DaskEngine(
-                dask_engine.EngineChoice(workers),
+            with DaskEngine(
+                engine,
                 ProjectSelector(str(self.root), ("s",)),
                 TaskWords(("work",)),
                 PlanOptions(),
                 os.environ,
-            )
-            with engine.start(
-                plan, context, options, prompt=None, connecting=NO_OVERRIDES
-            ) as remote:
+            ).start(plan, context, options, prompt=None, connecting=NO_OVERRIDES) as remote:
                 figures = run(time.monotonic(), remote)
             figures["sent"] = traffic.sent / 1024 / len(plan.hosts)
             figures["received"] = traffic.received / 1024 / len(plan.hosts)
@@ -209,7 +215,7 @@ class _Bench:
         return figures
 
 
-class _Traffic:
+class Traffic:
     """Counts what the coordinator sends and receives."""
 
     def __init__(self) -> None:
@@ -274,7 +280,7 @@ class CannedTransports:
     endpoint = ""
 
     def __init__(self) -> None:
-        self._chunks = pickle.loads(Path(os.environ[_RECORDING]).read_bytes())
+        self._chunks = pickle.loads(Path(os.environ[RECORDING]).read_bytes())
 
     def connect(self, _host: Host) -> Any:
         return self

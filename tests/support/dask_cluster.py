@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.sshd import wait_until
 
@@ -42,10 +43,20 @@ class DaskCluster:
 
 
 @contextmanager
-def start_cluster(folder: Path, workers: int, hidden: Path | None = None) -> Iterator[DaskCluster]:
+def start_cluster(
+    folder: Path,
+    workers: int,
+    hidden: Path | None = None,
+    *,
+    link: Callable[[int], int] = lambda port: port,
+    environ: Mapping[str, str] = MappingProxyType({}),
+    regions: Sequence[str] = (),
+) -> Iterator[DaskCluster]:
     """Start a scheduler and so many workers, and end them afterwards.
 
-    The workers do not see what is in the folder ``hidden``.
+    The workers do not see what is in the folder ``hidden``. They connect to the port that ``link``
+    returns for the scheduler's, have ``environ`` in their environments, and each is in one of the
+    ``regions``, in turn.
     """
     _write_certificates(folder)
     files = ("ca-file", "ca"), ("cert", "cert"), ("key", "key")
@@ -64,13 +75,15 @@ def start_cluster(folder: Path, workers: int, hidden: Path | None = None) -> Ite
     try:
         wait_until(lambda: _address_in(state) != "", "the scheduler has an address")
         address = _address_in(state)
+        host, _, port = address.rpartition(":")
         for number in range(workers):
+            region = ["--resources", f"{regions[number % len(regions)]}=1"] if regions else []
             processes.append(
                 _start(
                     folder,
                     "dask_worker",
                     *(
-                        address,
+                        f"{host}:{link(int(port))}",
                         "--host",
                         "127.0.0.1",
                         "--nthreads",
@@ -79,8 +92,9 @@ def start_cluster(folder: Path, workers: int, hidden: Path | None = None) -> Ite
                         "--no-dashboard",
                     ),
                     *("--name", str(number), "--local-directory", str(folder / f"w{number}")),
-                    *("--death-timeout", "60", *tls),
+                    *("--death-timeout", "60", *region, *tls),
                     hidden=hidden,
+                    environ=environ,
                 )
             )
         log = folder / "dask_scheduler.log"
@@ -97,7 +111,11 @@ def start_cluster(folder: Path, workers: int, hidden: Path | None = None) -> Ite
 
 
 def _start(
-    folder: Path, program: str, *words: str, hidden: Path | None = None
+    folder: Path,
+    program: str,
+    *words: str,
+    hidden: Path | None = None,
+    environ: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.Popen[bytes]:
     code = (
         f"{_ORPHAN}import runpy; runpy.run_module('distributed.cli.{program}', run_name='__main__')"
@@ -110,7 +128,8 @@ def _start(
         return subprocess.Popen(
             command,
             cwd=folder,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "LANG": "C.UTF-8"},
+            env={"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "LANG": "C.UTF-8"}
+            | environ,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -60,6 +60,15 @@ def test_what_makes_no_sense_is_refused(machine: ShellMachine) -> None:
         check_refuses(machine, step, message)
 
 
+@pytest.mark.parametrize("module", ["mount", "swap"])
+def test_an_fstab_that_is_a_link_to_nowhere_is_refused(machine: ShellMachine, module: str) -> None:
+    (machine.root / "tab").symlink_to("nowhere")
+    params: dict[str, Any] = {"state": "present", "fstab": str(machine.root / "tab")}
+    params |= {"path": f"{machine.root}/swap", "size": "64K"} if module == "swap" else {}
+    step = mount_step(**params) if module == "mount" else {"swap": params}
+    check_refuses(machine, step, "which does not exist")
+
+
 def is_mounted(machine: ShellMachine, path: str) -> list[str]:
     found = run_in_copy(machine, "cat /proc/self/mounts")
     return [line.split()[0] for line in found.splitlines() if line.split()[1] == path]
