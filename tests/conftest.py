@@ -16,6 +16,28 @@ __all__ = ["sshd"]
 
 SHELLS = ("dash", "bash", "busybox")
 
+_LONGEST = (
+    "modules/test_module_examples",
+    "faults/test_random_faults",
+    "conformance/test_step_endings",
+    "modules/test_package_module",
+    "transports/test_broker",
+    "conformance/test_transfer_conformance",
+    "docs/test_docs_examples",
+    "modules/test_module_scripts",
+    "conformance/test_step_execution",
+    "cli/test_hostile_input",
+    "conformance/test_markers",
+    "modules/test_check_predicts_run",
+    "modules/test_user_module",
+    "modules/test_git_module",
+    "flow/test_resume",
+    "modules/test_unarchive",
+    "modules/test_postgres_modules",
+    "executor/test_worker_processes",
+)
+"""The files that take longest begin first: at the end, all processes have something to do."""
+
 # How long an example takes says more of what else runs than of orch.
 settings.register_profile("orch", deadline=None)
 settings.load_profile("orch")
@@ -43,11 +65,13 @@ def project(tmp_path: Path) -> OrchProject:
 
 @pytest.hookimpl(tryfirst=True)  # before `long` tests are deselected
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Select one shell for each test with equal variants in a short run.
+    """Put the longest files first; in a short run, select one shell for tests with equal variants.
 
     Another shell is selected for each test and each of its other parameters. A test marked
     ``every_shell`` runs with all shells.
     """
+    ranks = {name: rank for rank, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: ranks.get(f"{item.path.parent.name}/{item.path.stem}", len(ranks)))
     same: dict[tuple[object, ...], list[pytest.Item]] = {}
     for item in items:
         call = getattr(item, "callspec", None)

@@ -24,7 +24,7 @@ def note(home: Path) -> Path:
 
 @pytest.mark.every_shell
 def test_a_note_tells_the_step_that_ran(open_session: SessionOpener, home: Path, mark: str) -> None:
-    session, channel = open_session(session_id=ID)
+    session, channel = open_session(session_id=ID, renew=0.5)
     commands = [
         StepCommand(3, "true"),
         StepCommand(4, f"touch {home}/begun; sleep {mark}"),
