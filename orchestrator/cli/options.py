@@ -296,6 +296,13 @@ def diff_option(command: F) -> F:
     )(command)
 
 
+def check_option(command: F) -> F:
+    """Add ``--check``."""
+    return click.option(
+        "--check", is_flag=True, help="Report what would change, without changing anything."
+    )(command)
+
+
 def json_option(command: F) -> F:
     """Add ``--json``."""
     return click.option(
@@ -450,11 +457,7 @@ def run_options(command: F) -> F:
                 help="If a host cannot be reached: stop before anything is changed, or continue "
                 "without it. (Read-only runs always continue.)",
             ),
-            click.option(
-                "--check",
-                is_flag=True,
-                help="Report what would change, without changing anything.",
-            ),
+            check_option,
             click.option(
                 "--report",
                 "reports",

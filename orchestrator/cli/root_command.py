@@ -9,6 +9,7 @@ import click
 
 import orchestrator
 from orchestrator.cli import (
+    cluster_commands,
     console_command,
     doctor_command,
     history_commands,
@@ -93,6 +94,7 @@ for _command in (
     *init_command.INIT_COMMANDS,
     *new_command.NEW_COMMANDS,
     *warm_commands.WARM_COMMANDS,
+    *cluster_commands.CLUSTER_COMMANDS,
     *vault_commands.VAULT_COMMANDS,
 ):
     orch.add_command(_command)

@@ -321,6 +321,17 @@ def plan_task(
     return _build_plan(context, (TaskRequest(task.name),), {task.name: task}, options, environ)
 
 
+def plan_loaded(
+    context: ProjectContext,
+    requests: Sequence[TaskRequest],
+    by_name: Mapping[str, Task],
+    options: PlanOptions,
+    environ: Mapping[str, str],
+) -> Plan:
+    """Return the plan of tasks that are not the project's. Raises DefinitionError."""
+    return _build_plan(context, tuple(requests), by_name, options, environ)
+
+
 def _build_plan(
     context: ProjectContext,
     requests: tuple[TaskRequest, ...],

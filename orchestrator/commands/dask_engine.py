@@ -30,6 +30,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from orchestrator.commands.cli_args import parse_extra_variables
+from orchestrator.commands.cluster_certificates import CertificateFolder, TlsFiles
 from orchestrator.commands.context import (
     PlanOptions,
     ProjectContext,
@@ -85,7 +86,7 @@ _PLAN_TIMEOUT_PER_HOST = 0.02  # seconds more to plan a run of many hosts
 _QUEUE_SIZE = 64
 """How many batches of messages may wait in a queue before its sender does."""
 
-_CONFIG: Mapping[str, Any] = {
+SERVER_CONFIG: Mapping[str, Any] = {
     # a task that may have begun is never begun again
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.work-stealing": False,
@@ -96,11 +97,16 @@ _CONFIG: Mapping[str, Any] = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
-    "distributed.worker.preload": ["orchestrator.commands.dask_worker_setup"],
     "distributed.comm.require-encryption": True,
     # Dask's web servers cannot be left out, but serve nothing
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
+}
+"""Settings of Dask in a scheduler and in workers."""
+
+_LOCAL_CONFIG: Mapping[str, Any] = {
+    **SERVER_CONFIG,
+    "distributed.worker.preload": ["orchestrator.commands.dask_worker_setup"],
 }
 
 
@@ -171,7 +177,10 @@ class DaskEngine(Struct, frozen=True):
         request = replace(request, has_prompt=prompt is not None)
         with ExitStack() as stack:
             if self.choice.address:
-                client = stack.enter_context(_connect_to_cluster(self.choice.address))
+                files = CertificateFolder(context.root, context.stage.name).tls_files(
+                    self.choice.address
+                )
+                client = stack.enter_context(_connect_to_cluster(self.choice.address, files))
                 divided = _divide_hosts(plan, context.stage, _free_workers(client))
             else:
                 self.tell(f"starting {count} workers")
@@ -263,15 +272,19 @@ def _check_steps(plan: Plan) -> None:
 
 
 @contextmanager
-def _connect_to_cluster(address: str) -> Iterator[Any]:
-    """Connect to a scheduler, with the certificates of Dask's configuration. Raises UsageError."""
-    distributed = _import_distributed()
-    _silence_logs()
+def _connect_to_cluster(address: str, files: TlsFiles | None) -> Iterator[Any]:
+    """Connect to a scheduler, with these certificates, else with those of Dask's configuration.
+
+    Raises UsageError.
+    """
+    distributed = import_distributed()
+    silence_logs()
     importlib.import_module("dask").config.refresh()
-    security = distributed.Security(require_encryption=True)
+    security = security_of(files) if files else distributed.Security(require_encryption=True)
     if not security.tls_client_cert:
         message = f"no certificate for {address} is configured"
-        hint = "set distributed.comm.tls in Dask's configuration; see the guide on several workers"
+        hint = "`orch cluster up` makes a cluster, or set distributed.comm.tls in Dask's "
+        hint += "configuration; see the guide on several workers"
         raise UsageError(Diagnostic(message, None, hint))
     try:
         client = distributed.Client(
@@ -365,8 +378,8 @@ def _hosts_by_region(hosts: Sequence[str], stage: Stage) -> dict[str, list[str]]
 @contextmanager
 def _local_cluster(processes: int) -> Iterator[Any]:
     """Start a cluster on this machine that only this process can use; end it afterwards."""
-    distributed = _import_distributed()
-    _silence_logs()
+    distributed = import_distributed()
+    silence_logs()
     _remove_stale_folders()
     folder = tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-")
     security = distributed.Security.temporary()
@@ -386,13 +399,13 @@ def _start_cluster(processes: int, security: Any, folder: str) -> Any:
     They inherit blocked signals until they have left the terminal's process group: a Ctrl-C is for
     this process. So does the thread that starts them, and not this one, which has to see it.
     """
-    distributed, started, failed = _import_distributed(), list[Any](), list[BaseException]()
+    distributed, started, failed = import_distributed(), list[Any](), list[BaseException]()
 
     def start() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             with importlib.import_module("dask").config.set(
-                {**_CONFIG, "temporary-directory": folder}
+                {**_LOCAL_CONFIG, "temporary-directory": folder}
             ):
                 started.append(
                     distributed.LocalCluster(
@@ -431,7 +444,7 @@ def _remove_stale_folders() -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _import_distributed() -> Any:
+def import_distributed() -> Any:
     """Return Dask's package, which is untyped. Raises UsageError."""
     try:
         distributed = importlib.import_module("distributed")
@@ -441,7 +454,17 @@ def _import_distributed() -> Any:
     return distributed
 
 
-def _silence_logs() -> None:
+def security_of(files: TlsFiles) -> Any:
+    """Return the certificates for a connection, as Dask takes them."""
+    return import_distributed().Security(
+        require_encryption=True,
+        tls_ca_file=files.authority,
+        tls_client_cert=files.certificate,
+        tls_client_key=files.key,
+    )
+
+
+def silence_logs() -> None:
     """Keep the logs of Dask off the user's terminal: what matters is reported by this module."""
     for name in ("distributed", "tornado", "asyncio"):
         logging.getLogger(name).setLevel(_NO_LOGS)
@@ -506,7 +529,7 @@ class _WorkerTasks:
         ``divided`` has the hosts of each worker, by its address. Raises UsageError.
         """
         addresses = tuple(divided)
-        make_queue = _import_distributed().Queue
+        make_queue = import_distributed().Queue
         self._client, self._run = client, secrets.token_hex(8)
         count = len(addresses)
         hello = make_queue(f"orch-{self._run}-hello", client=client)
@@ -663,7 +686,7 @@ def serve_worker(run: str, index: int) -> None:
     The request arrives through a queue, because what is an argument of a task may be kept by the
     scheduler.
     """
-    distributed, instance = _import_distributed(), secrets.token_hex(8)
+    distributed, instance = import_distributed(), secrets.token_hex(8)
     client = distributed.get_client()
     down = distributed.Queue(f"orch-{run}-{instance}-down", client=client)
     up = distributed.Queue(f"orch-{run}-{instance}-up", client=client, maxsize=_QUEUE_SIZE)

@@ -200,6 +200,7 @@ def _inventory_definitions() -> JsonSchema:
         "text": VALUE_KINDS["text"],
         "connect": _object(inventory_keys.CONNECT, nullable=True),
         "claims": _object(inventory_keys.CLAIMS, nullable=True),
+        "cluster": _object(inventory_keys.CLUSTER, required=("workers",)),
         "app_host": _object(inventory_keys.APP_HOST, nullable=True),
         "defaults": {
             "type": ["object", "null"],

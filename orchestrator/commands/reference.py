@@ -383,6 +383,18 @@ def _claims() -> ReferenceTopic:
     )
 
 
+def _cluster() -> ReferenceTopic:
+    return ReferenceTopic(
+        "cluster",
+        "Clusters",
+        "`cluster` of a stage names the hosts on which `orch cluster up` starts a scheduler and "
+        "workers of Dask, for runs with `--engine dask`.",
+        (key_table("Keys", inventory_keys.CLUSTER),),
+        "cluster:\n  scheduler: control1\n  workers: {eu: [control1], us: [control-us]}\n"
+        "  processes: 2\n",
+    )
+
+
 def _connect() -> ReferenceTopic:
     return ReferenceTopic(
         "connect",
@@ -710,6 +722,7 @@ _TOPICS: dict[str, Callable[[], ReferenceTopic]] = {
     "role": _role,
     "app": _app,
     "claims": _claims,
+    "cluster": _cluster,
     "connect": _connect,
     "templates": _templates,
     "filters": _filters,

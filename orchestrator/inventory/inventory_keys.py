@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.model.cluster import CLUSTER_DEFAULTS
 from orchestrator.model.host import CONNECTION_DEFAULTS, KEPT_RUNS, TRANSPORTS
 from orchestrator.yamlio.file_keys import FileKey, KeyTable
 
@@ -110,6 +111,67 @@ CONNECT: KeyTable = {
 }
 """Keys of ``connect``, the connection settings of a stage, role or host."""
 
+CLUSTER: KeyTable = {
+    "scheduler": FileKey(
+        "text", "The host that runs the scheduler", "the first worker", "scheduler: control1"
+    ),
+    "workers": FileKey(
+        "names or name lists",
+        "The roles and hosts that run workers; by region if there are `regions`",
+        example="workers: {eu: [control-eu], us: [control-us]}",
+    ),
+    "processes": FileKey(
+        "integer",
+        "How many workers run on each host: as many as it has cores to give",
+        str(CLUSTER_DEFAULTS["processes"]),
+        "processes: 4",
+    ),
+    "threads": FileKey(
+        "integer",
+        "How many runs a worker takes part in at the same time",
+        str(CLUSTER_DEFAULTS["threads"]),
+        "threads: 4",
+    ),
+    "port": FileKey("integer", "The scheduler's port", str(CLUSTER_DEFAULTS["port"]), "port: 9786"),
+    "address": FileKey(
+        "text",
+        "The name or IP address at which the workers and this machine reach the scheduler",
+        "the `address` of its host",
+        "address: control.example.net",
+    ),
+    "listen": FileKey(
+        "text",
+        "The IP address of its host at which the scheduler accepts connections",
+        "all of them",
+        "listen: 10.0.0.5",
+    ),
+    "python": FileKey(
+        "text",
+        "The command or path of the hosts' Python, which must be the version that runs orch here",
+        str(CLUSTER_DEFAULTS["python"]),
+        "python: /usr/bin/python3.12",
+    ),
+    "install": FileKey(
+        "boolean",
+        "Install orch and its libraries, in the versions of this machine, into an environment of "
+        "the cluster's own; `false`: `python` has them already",
+        str(CLUSTER_DEFAULTS["install"]).lower(),
+        "install: false",
+    ),
+    "pip_options": FileKey(
+        "names",
+        "Options of `pip install` on the hosts",
+        example="pip_options: --index-url=https://pypi.example.net/simple",
+    ),
+    "folder": FileKey(
+        "text",
+        "A folder of the hosts; each host uses the one of its own name in it",
+        "~/.orch/cluster/PROJECT/STAGE",
+        "folder: /srv/orch-cluster",
+    ),
+}
+"""Keys of ``cluster``, which `orch cluster` sets up on hosts of a stage."""
+
 DESC = FileKey("text", "What it is, in one line", example="desc: Web servers")
 LAYER: KeyTable = {
     "vars": FileKey("variables", "Variables", example="vars: {workers: 4}"),
@@ -169,6 +231,11 @@ STAGE: KeyTable = {
         "name lists",
         "Which roles and hosts only the workers of a Dask scheduler with that resource may drive",
         example="regions: {eu: [web-eu, db1], us: [web-us]}",
+    ),
+    "cluster": FileKey(
+        "cluster",
+        "The scheduler and the workers that `orch cluster up` starts: see `orch doc cluster`",
+        example="cluster: {scheduler: control1, workers: [control1, control2]}",
     ),
     **PROGRAM_KEYS,
 }

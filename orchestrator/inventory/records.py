@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from orchestrator.errors import SourcePosition
+from orchestrator.model.cluster import ClusterSettings
 from orchestrator.model.host import VariableLayer
 from orchestrator.model.marked_value import MarkedKey, MarkedValue
 
@@ -86,6 +87,7 @@ class StageSettings(Struct, frozen=True):
     inventory_timeout: float | None = None
     engine: MarkedValue | None = None
     regions: Mapping[MarkedKey, tuple[MarkedKey, ...]] | None = None
+    cluster: ClusterSettings | None = None
 
 
 class AnsibleSource(Struct, frozen=True):

@@ -75,6 +75,7 @@ def load_stage(root: Path, stage: str, access: InventoryAccess = DEFAULT_ACCESS)
         is_ansible=bool(parts[0].ansible),
         engine=next((s.engine for s in settings if s.engine is not None), None),
         regions=next((s.regions for s in settings if s.regions is not None), {}),
+        cluster=next((s.cluster for s in settings if s.cluster is not None), None),
     )
 
 
@@ -123,6 +124,7 @@ def load_inventories(
         is_ansible=True,
         engine=next((s.engine for s in settings if s.engine is not None), None),
         regions=next((s.regions for s in settings if s.regions is not None), {}),
+        cluster=next((s.cluster for s in settings if s.cluster is not None), None),
     )
 
 

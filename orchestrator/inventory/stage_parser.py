@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from orchestrator.errors import DiagnosticCollector, SourcePosition
 from orchestrator.inventory import inventory_keys
+from orchestrator.inventory.cluster_reader import read_cluster
 from orchestrator.inventory.connection_options import ConnectionOptionsReader
 from orchestrator.inventory.directory import InventoryDirectory, InventoryWarning
 from orchestrator.inventory.hostnames import (
@@ -296,6 +297,7 @@ class InventoryReader:
             ),
             engine=self.read_engine(fields.get("engine")),
             regions=self.read_regions(fields.get("regions")),
+            cluster=read_cluster(self.read, fields.get("cluster")),
         )
 
     def read_engine(self, value: MarkedValue | None) -> MarkedValue | None:

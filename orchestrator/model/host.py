@@ -8,6 +8,7 @@ from itertools import chain
 from msgspec import Struct, field
 
 from orchestrator.errors import Diagnostic, SourcePosition
+from orchestrator.model.cluster import ClusterSettings
 from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values
 from orchestrator.model.secret import Secret
 
@@ -189,7 +190,7 @@ class Stage(Struct, frozen=True):
     shows as well: connection settings that have no effect. ``is_ansible``: the hosts are those of
     an inventory of Ansible, whose values may use what only Ansible has. ``engine`` is what drives
     the hosts, as written; ``regions`` are the roles and hosts by the resource that their workers
-    must have.
+    must have. ``cluster`` are the workers that `orch cluster` sets up.
     """
 
     name: str
@@ -205,6 +206,7 @@ class Stage(Struct, frozen=True):
     is_ansible: bool = False
     engine: MarkedValue | None = None
     regions: Mapping[MarkedKey, tuple[MarkedKey, ...]] = field(default_factory=dict)
+    cluster: ClusterSettings | None = None
 
     @property
     def has_encrypted_files(self) -> bool:

@@ -36,6 +36,9 @@ VALUE_KINDS: Mapping[str, JsonSchema] = {
     "names": _NAME_LIST,
     "file choices": {"oneOf": [{"$ref": "#/$defs/text"}, {"type": "array", "items": _NAME_LIST}]},
     "name lists": {"type": "object", "additionalProperties": _NAME_LIST},
+    "names or name lists": {
+        "anyOf": [_NAME_LIST, {"type": "object", "additionalProperties": _NAME_LIST}]
+    },
     "variables": {"type": ["object", "null"]},
     "environment": {
         "type": ["object", "null", "string"],
@@ -90,6 +93,7 @@ VALUE_KINDS: Mapping[str, JsonSchema] = {
     "param groups": {"type": "array"},
     "connect": {"$ref": "#/$defs/connect"},
     "claims": {"$ref": "#/$defs/claims"},
+    "cluster": {"$ref": "#/$defs/cluster"},
     "app hosts": {"type": "object", "additionalProperties": {"$ref": "#/$defs/app_host"}},
     "hosts": {
         "oneOf": [
@@ -111,6 +115,7 @@ VALUE_KIND_HELP: Mapping[str, str] = {
     "condition": "An expression without braces, or a list of them that must all hold",
     "names": "A name, or a list of names",
     "name lists": "A mapping of names to names, or to lists of them",
+    "names or name lists": "A name, a list of names, or a mapping of names to such lists",
     "file choices": "A path, or a list of paths; in it, a list of paths stands for the first one "
     "whose file exists",
     "variables": "A mapping of names to values",
@@ -140,6 +145,7 @@ VALUE_KIND_HELP: Mapping[str, str] = {
     "param groups": "A list of params, or a list of such lists",
     "connect": "A mapping, see `orch doc connect`",
     "claims": "A mapping, see `orch doc claims`",
+    "cluster": "A mapping, see `orch doc cluster`",
     "app hosts": "A mapping of hosts to mappings of `vars`, `environment` and `defaults`",
     "hosts": "A host or a list of hosts, as in `orch doc role`",
 }

@@ -1,0 +1,246 @@
+"""`orch cluster`: workers on hosts of a stage, which runs use."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.projects import OrchProject, OrchResult
+from tests.sshd import SshdServer, free_port, serve_sshd, wait_until
+
+HOSTS = {"c1": "127.0.0.1", "w1": "127.0.0.2", "web1": "127.0.0.3", "web2": "127.0.0.4"}
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[SshdServer]:
+    with serve_sshd(tmp_path / "sshd") as started:
+        yield started
+
+
+def configure(project: OrchProject, sshd: SshdServer, **cluster: object) -> OrchProject:
+    """Write a stage with a cluster whose nodes use the Python of the tests."""
+    project.add_sshd_stage(sshd, HOSTS)
+    path = project.root / "inventories/real/stage.yml"
+    settings = {
+        "scheduler": "c1",
+        "workers": ["c1", "w1"],
+        "python": sys.executable,
+        "install": False,
+        "port": free_port(),
+        "listen": "127.0.0.1",
+        "threads": 2,
+        **cluster,
+    }
+    path.write_text(json.dumps({**json.loads(path.read_text()), "cluster": settings}))
+    return project
+
+
+def orch(project: OrchProject, *words: str, **env: str) -> OrchResult:
+    return project.orch("-s", "real", *words, **env)
+
+
+@contextmanager
+def running_cluster(project: OrchProject) -> Iterator[str]:
+    """Start the cluster, yield its engine, and end it."""
+    try:
+        done = orch(project, "cluster", "up")
+        assert done.code == 0, done.err
+        yield done.out.splitlines()[-1].removeprefix("engine: ")
+    finally:
+        done = orch(project, "cluster", "down", "--force")
+        assert done.code == 0, done.err
+
+
+def node_folder(sshd: SshdServer, host: str) -> Path:
+    return sshd.home / ".orch/cluster/project/real" / host
+
+
+def node_pid(sshd: SshdServer, host: str) -> int:
+    return int((node_folder(sshd, host) / "node.pid").read_text().split()[0])
+
+
+def processes_with(text: str) -> dict[int, str]:
+    """Return the command lines of the processes with this text in theirs, by process ID."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if text in line:
+            found[int(folder.name)] = line
+    return found
+
+
+def children_of(pid: int) -> dict[int, str]:
+    return {
+        each: line
+        for each, line in processes_with("distributed.cli").items()
+        if Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[1] == str(pid)
+    }
+
+
+def statuses(done: OrchResult) -> Mapping[str, str]:
+    return {host: row["status"] for host, row in done.host_rows.items()}
+
+
+def private_keys(project: OrchProject) -> list[str]:
+    folder = project.root / ".orch/cluster/real"
+    return [path.read_text() for path in folder.rglob("*.key")]
+
+
+def test_a_run_uses_the_cluster_that_up_started_and_down_leaves_nothing(
+    project: OrchProject, sshd: SshdServer
+) -> None:
+    configure(project, sshd).write({"tasks/name.yml": "steps: [{run: uname, readonly: true}]\n"})
+    checked = orch(project, "cluster", "up", "--check", "--json")
+    assert statuses(checked) == {"c1": "would_change", "w1": "would_change"}, checked.err
+    assert not node_folder(sshd, "c1").exists()
+    assert not (project.root / ".orch/cluster").exists()
+    with running_cluster(project) as engine:
+        ran = orch(project, "run", "name", "--engine", engine, "--json")
+        assert statuses(ran) == dict.fromkeys(HOSTS, "ok"), ran.err
+        shown = orch(project, "cluster", "status", "--json")
+        assert [(row["host"], row["process"], row["state"]) for row in shown.events] == [
+            ("c1", "scheduler", "runs"),
+            ("c1", "worker 1", "runs"),
+            ("w1", "worker 1", "runs"),
+        ]
+        pids = [node_pid(sshd, host) for host in ("c1", "w1")]
+        again = orch(project, "cluster", "up", "--json")
+        assert statuses(again) == {"c1": "ok", "w1": "ok"}, again.out
+        assert [node_pid(sshd, host) for host in ("c1", "w1")] == pids
+        files = [
+            *(project.root / ".orch/cluster/real").rglob("*"),
+            *(
+                node_folder(sshd, host) / "tls" / f"{name}.pem"
+                for host in ("c1", "w1")
+                for name in ("key", "cert", "ca")
+            ),
+        ]
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in files if path.is_file()}
+        assert modes == {0o600}
+        keys = private_keys(project)
+    assert len(keys) == 4
+    for path in (project.root / ".orch/runs").rglob("*"):
+        if path.is_file():
+            text = path.read_text(errors="replace")
+            assert not any(line in text for key in keys for line in key.splitlines()[1:-1]), path
+    assert processes_with(str(sshd.home)) == {}
+    assert not list((sshd.home / ".orch").rglob("*.*"))
+    assert not (project.root / ".orch/cluster/real").exists()
+
+
+def test_what_ends_is_started_again_and_nothing_outlives_its_node(
+    project: OrchProject, sshd: SshdServer
+) -> None:
+    configure(project, sshd, workers=["w1"], processes=2)
+    with running_cluster(project):
+        node = node_pid(sshd, "w1")
+        first = children_of(node)
+        assert len(first) == 2
+        os.kill(next(iter(first)), signal.SIGKILL)
+        wait_until(
+            lambda: len(children_of(node)) == 2 and children_of(node).keys() != first.keys(),
+            "the worker runs again",
+        )
+        second = children_of(node)
+        os.kill(node, signal.SIGKILL)
+        wait_until(
+            lambda: not any(Path(f"/proc/{pid}").exists() for pid in second), "its workers end"
+        )
+        down = orch(project, "cluster", "status", "--json")
+        assert down.code == 1
+        assert [row["state"] for row in down.events] == ["runs", "missing", "missing"]
+        again = orch(project, "cluster", "up", "--json")
+        assert statuses(again) == {"c1": "ok", "w1": "changed"}, again.err
+
+
+@pytest.mark.long
+def test_up_with_other_settings_restarts_the_host_that_they_are_for(
+    project: OrchProject, sshd: SshdServer
+) -> None:
+    configure(project, sshd)
+    with running_cluster(project):
+        pids = {host: node_pid(sshd, host) for host in ("c1", "w1")}
+        path = project.root / "inventories/real/stage.yml"
+        settings = json.loads(path.read_text())
+        settings["regions"] = {"eu": ["web1"], "us": ["web2"]}
+        settings["cluster"]["workers"] = {"eu": ["c1"], "us": ["w1", "c1"]}
+        path.write_text(json.dumps(settings))
+        limited = orch(project, "cluster", "up", "-l", "w1", "--json")
+        assert statuses(limited) == {"w1": "changed"}, limited.err
+        assert node_pid(sshd, "c1") == pids["c1"]
+        assert node_pid(sshd, "w1") != pids["w1"]
+        shown = orch(project, "cluster", "status", "--json")
+        assert [row["regions"] for row in shown.events] == [[], [], ["us"]]
+        assert orch(project, "cluster", "up").code == 0
+        shown = orch(project, "cluster", "status", "--json")
+        assert [row["regions"] for row in shown.events] == [[], ["eu", "us"], ["us"]]
+
+
+def test_a_host_with_certificates_of_another_machine_is_left_alone(
+    project: OrchProject, sshd: SshdServer
+) -> None:
+    configure(project, sshd, workers=["c1"])
+    own = project.root / ".orch/cluster"
+    with running_cluster(project):
+        pid = node_pid(sshd, "c1")
+        own.rename(project.root / "elsewhere")
+        refused = orch(project, "cluster", "up")
+        assert refused.code == 1
+        assert "certificates that this machine does not have" in refused.out
+        assert node_pid(sshd, "c1") == pid
+        replaced = orch(project, "cluster", "up", "--new-certificates")
+        assert replaced.code == 0, replaced.err
+        assert node_pid(sshd, "c1") != pid
+
+
+@pytest.mark.long
+def test_a_run_with_certificates_of_another_authority_is_refused(
+    project: OrchProject, sshd: SshdServer
+) -> None:
+    configure(project, sshd, workers=["c1"]).write(
+        {"tasks/name.yml": "steps: [{run: uname, readonly: true}]\n"}
+    )
+    own = project.root / ".orch/cluster"
+    with running_cluster(project) as engine:
+        own.rename(project.root / "kept")
+        orch(project, "cluster", "up")  # makes others, and is refused by the host
+        refused = orch(project, "run", "name", "--engine", engine)
+        assert refused.code == 2
+        assert "no connection to the scheduler" in refused.err
+        for path in sorted(own.rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+        own.rmdir()
+        (project.root / "kept").rename(own)
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo 3.9.2", "is Python 3.9.2, and orch runs here with Python"),
+        ("case $1 in -c) echo VERSION;; *) exit 1;; esac", "has no orch and distributed"),
+        ("case $1 in -c) echo VERSION;; *) echo {};; esac", "has other versions than the machine"),
+    ],
+)
+def test_a_python_that_cannot_run_workers_is_refused_before_anything_changes(
+    project: OrchProject, sshd: SshdServer, script: str, message: str
+) -> None:
+    version = ".".join(map(str, sys.version_info[:3]))
+    python = sshd.home / "python"
+    python.write_text(f"#!/bin/sh\n{script.replace('VERSION', version)}\n")
+    python.chmod(0o755)
+    configure(project, sshd, workers=["c1"], python="~/python")
+    done = orch(project, "cluster", "up")
+    assert done.code == 1
+    assert message in done.out
+    assert not node_folder(sshd, "c1").exists()
