@@ -16,7 +16,6 @@ import secrets
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +40,7 @@ from orchestrator.commands.dask_worker_setup import STOP_SIGNALS
 from orchestrator.commands.plan_source import PlanSource
 from orchestrator.commands.project_archive import pack_project, project_digest
 from orchestrator.commands.project_identity import project_identity
+from orchestrator.commands.worker_files import make_process_folder, remove_stale_folders
 from orchestrator.commands.worker_process import (
     ProjectCopy,
     WorkerRequest,
@@ -57,6 +57,7 @@ from orchestrator.executor.worker_server import MessageSender
 from orchestrator.model.host import ConnectionOverrides, Stage
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.planner.plan import CONTROLLER, Plan
+from orchestrator.planner.remote_project_files import FileAnswers
 from orchestrator.transports.prompts import (
     BECOME_FILE_VARIABLE,
     PASSWORD_FILE_VARIABLE,
@@ -199,6 +200,7 @@ class DaskEngine(Struct, frozen=True):
                 ).find_answer,
                 add_secret=context.secrets.masker.add_secret,
                 pack_project=partial(pack_project, context.root),
+                read_files=FileAnswers(str(context.root)),
             )
             tasks.begin(workers, plan)
             yield workers
@@ -242,6 +244,7 @@ class DaskEngine(Struct, frozen=True):
             is_resumable=options.is_resumable,
             progress=options.progress,
             has_prompt=False,
+            location=describe_location(),
             password_files={
                 name: environ[name]
                 for name in (PASSWORD_FILE_VARIABLE, BECOME_FILE_VARIABLE)
@@ -254,21 +257,6 @@ def _absolute_inventory(source: str) -> str:
     """Return the path of an inventory for a process with another working folder."""
     path = expand_home(source)
     return str(path.absolute()) if path.exists() else source
-
-
-def _check_steps(plan: Plan) -> None:
-    """Raise UsageError if a step uses this machine, which workers on others cannot."""
-    for app_plan in plan.app_plans:
-        for task in app_plan.planned_tasks:
-            for host in task.hosts:
-                for step in (*host.steps, *host.rollback.steps):
-                    if step.is_download or step.delegate_to == CONTROLLER:
-                        what = "a download" if step.is_download else "a local step"
-                        message = (
-                            f"'{step.name}' is {what}, which workers on other machines cannot do"
-                        )
-                        hint = "run it with --engine local, or with dask=local:N"
-                        raise UsageError(Diagnostic(message, step.mark, hint))
 
 
 @contextmanager
@@ -344,15 +332,27 @@ def _divide_hosts(
 
 
 def _hosts_of_run(plan: Plan) -> tuple[str, ...]:
-    """Return the hosts of the plan, and those that only run something after a failure."""
-    in_hooks = (
-        host.host
+    """Return the hosts of the plan, and those that run something after a failure or for others."""
+    in_hooks = [
+        host
         for app_plan in plan.app_plans
         for _, tasks in app_plan.failed_hooks
         for task in tasks
         for host in task.hosts
+    ]
+    planned = (
+        host
+        for app_plan in plan.app_plans
+        for task in app_plan.planned_tasks
+        for host in task.hosts
     )
-    return tuple(dict.fromkeys((*plan.hosts, *in_hooks)))
+    delegates = (
+        step.delegate_to
+        for host in (*planned, *in_hooks)
+        for step in (*host.program.steps, *host.rollback.steps)
+        if step.delegate_to not in ("", CONTROLLER)
+    )
+    return tuple(dict.fromkeys((*plan.hosts, *(host.host for host in in_hooks), *delegates)))
 
 
 def _hosts_by_region(hosts: Sequence[str], stage: Stage) -> dict[str, list[str]]:
@@ -380,8 +380,8 @@ def _local_cluster(processes: int) -> Iterator[Any]:
     """Start a cluster on this machine that only this process can use; end it afterwards."""
     distributed = import_distributed()
     silence_logs()
-    _remove_stale_folders()
-    folder = tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-")
+    remove_stale_folders(_FOLDER_PREFIX)
+    folder = str(make_process_folder(_FOLDER_PREFIX))
     security = distributed.Security.temporary()
     try:
         with (
@@ -432,16 +432,6 @@ def _start_cluster(processes: int, security: Any, folder: str) -> Any:
         message = f"the workers did not start: {failed[0].__cause__ or failed[0]}"
         raise UsageError(Diagnostic(message, None, "run it with --engine local"))
     return started[0]
-
-
-def _remove_stale_folders() -> None:
-    """Remove the folders of this user's processes that were killed."""
-    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*-*"):
-        pid = path.name.removeprefix(_FOLDER_PREFIX).partition("-")[0]
-        with suppress(OSError):
-            is_ours = path.lstat().st_uid == os.getuid() and pid.isdecimal()
-            if is_ours and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def import_distributed() -> Any:
@@ -563,8 +553,8 @@ class _WorkerTasks:
             )
             for index in range(count)
         ]
-        for link in self.links:
-            link.send(replace(request, own_hosts=tuple(divided[link.name])))
+        for index, link in enumerate(self.links):
+            link.send(replace(request, own_hosts=tuple(divided[link.name]), index=index))
         self._is_ended = threading.Event()
         self._threads: list[threading.Thread] = []
         self._workers: Workers | None = None
@@ -597,8 +587,6 @@ class _WorkerTasks:
         for index, (link, future) in enumerate(zip(self.links, self._futures, strict=True)):
             future.add_done_callback(partial(self._note_end, index))
             ready[link.name] = self._await_plan(index, link, timeout)
-        if {each.location for each in ready.values()} != {describe_location()}:
-            _check_steps(plan)
         digest = plan_digest(plan)
         for name, each in ready.items():
             if each.digest != digest:

@@ -9,7 +9,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -32,14 +32,21 @@ from orchestrator.commands.run_plan import (
     raise_fd_limit,
     with_identity_warnings,
 )
+from orchestrator.commands.worker_files import CoordinatorFiles
 from orchestrator.errors import OrchError
 from orchestrator.executor import CancelToken, RunOptions
-from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
+from orchestrator.executor.connection_pool import EmitFunction
 from orchestrator.executor.progress import EarlierRun
+from orchestrator.executor.relayed_channels import ChannelRelay, RelayingConnections
 from orchestrator.executor.run import LocalDriver, controller_host
 from orchestrator.executor.step_recorder import sent_step
 from orchestrator.executor.worker_messages import Events, WorkerFailed, WorkerReady
-from orchestrator.executor.worker_server import Coordinator, ReportingMasker, WorkerServer
+from orchestrator.executor.worker_server import (
+    Coordinator,
+    CoordinatorDownloads,
+    ReportingMasker,
+    WorkerServer,
+)
 from orchestrator.model.event import RunEvent, StepsSent, Warned
 from orchestrator.model.host import ConnectionOverrides
 from orchestrator.model.secret import Secret
@@ -48,7 +55,7 @@ from orchestrator.planner.plan import CONTROLLER, Plan
 from orchestrator.templating.compile_cache import cache_folder
 from orchestrator.transports.prompts import CredentialPrompt
 from orchestrator.transports.registry import TransportRegistry
-from orchestrator.yamlio.local_files import DISPLAY_FOLDERS, DisplayFolders
+from orchestrator.yamlio.local_files import REMOTE_PROJECT, RemoteProject
 
 
 class ProjectCopy(Struct, frozen=True):
@@ -71,7 +78,8 @@ class WorkerRequest(Struct, frozen=True):
     ``secrets`` are the values that the coordinator has fetched; a worker asks for others.
     ``has_prompt``: the user can be asked; ``password_files`` are the variables that name files with
     passwords, which the coordinator reads. ``own_hosts`` are those that the worker drives.
-    ``versions``: see ``code_versions``.
+    ``index`` is the worker's number. ``versions``: see ``code_versions``; ``location``: see
+    ``describe_location``.
     """
 
     versions: Mapping[str, str]
@@ -91,6 +99,8 @@ class WorkerRequest(Struct, frozen=True):
     has_prompt: bool
     password_files: Mapping[str, str] = field(default_factory=dict)
     own_hosts: tuple[str, ...] = ()
+    index: int = 0
+    location: str = ""
 
 
 def code_versions() -> dict[str, str]:
@@ -179,8 +189,19 @@ def _project_folder(project: ProjectCopy, coordinator: Coordinator) -> Path:
 
 
 def _serve(request: WorkerRequest, coordinator: Coordinator) -> None:
+    remote = _remote_project(request, coordinator)
+    REMOTE_PROJECT.set(remote)
+    with (
+        closing(remote.files) if remote is not None and remote.files is not None else nullcontext()
+    ):
+        _serve_project(request, coordinator, remote)
+
+
+def _serve_project(
+    request: WorkerRequest, coordinator: Coordinator, remote: RemoteProject | None
+) -> None:
     masks = ReportingMasker()
-    context, shown = _load_context(request, coordinator, masks)
+    context = _load_context(request, coordinator, masks, remote)
     plan = request.source.plan(context, request.plan_options, request.environ)
     if context.stage.is_ansible:
         from orchestrator.commands.connections import decrypt_passwords
@@ -201,7 +222,7 @@ def _serve(request: WorkerRequest, coordinator: Coordinator) -> None:
 
     transports = _make_transports(request, context, coordinator, emit, check=plan.check_mode)
     hosts = {**context.stage.hosts, CONTROLLER: controller_host()}
-    connections = ConnectionPool(
+    connections = RelayingConnections(
         hosts,
         transports.connect,
         emit,
@@ -210,6 +231,9 @@ def _serve(request: WorkerRequest, coordinator: Coordinator) -> None:
         keeps_notes=request.is_resumable,
         delegate_lock=coordinator.delegate_lock,
     )
+    relay = ChannelRelay(request.index, coordinator.send, connections.open_here)
+    connections.use_relay(relay, request.own_hosts)
+    coordinator.relay = relay
     options = RunOptions(
         request.forks,
         outer_runs=request.outer_runs,
@@ -217,7 +241,9 @@ def _serve(request: WorkerRequest, coordinator: Coordinator) -> None:
         is_resumable=request.is_resumable,
         progress=request.progress,
     )
-    driver = LocalDriver(plan, connections, emit, options)
+    # a process that the coordinator has started writes files as the coordinator does
+    downloads = CoordinatorDownloads(coordinator) if request.project is not None else None
+    driver = LocalDriver(plan, connections, emit, options, downloads)
     server = WorkerServer(
         plan,
         [driver.app_hosts(app_plan) for app_plan in plan.app_plans],
@@ -226,35 +252,49 @@ def _serve(request: WorkerRequest, coordinator: Coordinator) -> None:
         cancel,
         on_cancel=lambda: transports.reset(cancel.cancel),
         forks=request.forks,
-        prepare_thread=partial(DISPLAY_FOLDERS.set, shown),
+        prepare_thread=partial(REMOTE_PROJECT.set, remote),
+        adopt_host=connections.adopt,
     )
-    is_in_place = shown is None or shown.root == shown.shown_root
+    if remote is not None and remote.files is not None:
+        remote.files.has_begun = True
     with closing(transports):
-        location = describe_location() if is_in_place else ""
-        coordinator.send(WorkerReady(plan_digest(plan), location))
+        coordinator.send(WorkerReady(plan_digest(plan)))
         server.serve()
 
 
-def _load_context(
-    request: WorkerRequest, coordinator: Coordinator, masks: ReportingMasker
-) -> tuple[ProjectContext, DisplayFolders | None]:
-    """Return the project, and the folders that its paths are displayed from.
+def _remote_project(request: WorkerRequest, coordinator: Coordinator) -> RemoteProject | None:
+    """Return the coordinator's project, or None if this process uses the same folder.
 
-    Raises OrchError, OSError and tarfile.TarError.
+    Raises OSError and tarfile.TarError.
     """
+    project = request.project
+    if project is None:
+        return None
+    root, files = str(_project_folder(project, coordinator)), None
+    if root != project.root:
+        root = str(Path(root).resolve())
+    if root != project.root or not request.location or describe_location() != request.location:
+        files = CoordinatorFiles(coordinator, root, project.root)
+    return RemoteProject(request.folder, root, project.root, files)
+
+
+def _load_context(
+    request: WorkerRequest,
+    coordinator: Coordinator,
+    masks: ReportingMasker,
+    remote: RemoteProject | None,
+) -> ProjectContext:
+    """Return the project. Raises OrchError."""
 
     def fetch_secret(secret: Secret) -> str:
         known = request.secrets.get(secret)
         return known if known is not None else str(coordinator.ask("secret", secret))
 
-    selector, identity, shown = request.selector, "", None
-    if request.project is not None:
-        root = _project_folder(request.project, coordinator)
-        selector, identity = replace(selector, directory=str(root)), request.project.identity
-        shown = DisplayFolders(request.folder, str(root), request.project.root)
-    DISPLAY_FOLDERS.set(shown)
+    selector, identity = request.selector, ""
+    if request.project is not None and remote is not None:
+        selector, identity = replace(selector, directory=remote.root), request.project.identity
     context = load_context(selector, request.environ, "", masks, fetch_secret=fetch_secret)
-    return replace(context, identity=identity), shown
+    return replace(context, identity=identity)
 
 
 def _make_transports(

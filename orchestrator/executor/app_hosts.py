@@ -15,6 +15,7 @@ from orchestrator.errors import ConnectError
 from orchestrator.executor.app_locks import HostLocks, LockAccess, LockRefusal
 from orchestrator.executor.cancel import CancelToken
 from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
+from orchestrator.executor.download_run import Downloads
 from orchestrator.executor.host_limits import HostLimits
 from orchestrator.executor.host_runner import HostTaskRunner
 from orchestrator.executor.host_state import HostState, HostTaskState
@@ -107,8 +108,13 @@ class LocalAppHosts:
         locks: HostLocks,
         emit: EmitFunction,
         progress: EarlierRun,
+        downloads: Downloads | None = None,
     ) -> None:
-        """Store the plan; ``progress`` is what the run has done before it was resumed."""
+        """Store the plan; ``progress`` is what the run has done before it was resumed.
+
+        ``downloads`` writes what is downloaded, this process unless given.
+        """
+        self._downloads = downloads
         self.hosts, self.cancel = connections.hosts, connections.cancel
         self._app_plan, self._connections, self._emit = app_plan, connections, emit
         self._locks, self._progress = locks, progress
@@ -175,6 +181,7 @@ class LocalAppHosts:
                 number=number + 1,
                 progress=progress,
                 limits=limits,
+                downloads=self._downloads,
             )
             if progress is None or not progress.is_complete:
                 self._connections.connect(name)
@@ -199,7 +206,13 @@ class LocalAppHosts:
         name, number = host_state.host.name, side_program.rollback_of
         connections = self._connections.for_rollback()
         task = HostTaskRunner(
-            connections, host_state, side_program.title, self._emit, number=number, limits=limits
+            connections,
+            host_state,
+            side_program.title,
+            self._emit,
+            number=number,
+            limits=limits,
+            downloads=self._downloads,
         )
         run_guarded(
             lambda: task.run(side_program.program_of(self._app_plan, name)),

@@ -68,6 +68,11 @@ class ConnectionPool:
         pool._for_rollback, pool.cancel = True, CancelToken()
         return pool
 
+    @property
+    def is_for_rollback(self) -> bool:
+        """Return True if ``for_rollback`` returned this view."""
+        return self._for_rollback
+
     def connect(self, name: str) -> Connection:
         """Return the host's connection, connecting first if necessary.
 
@@ -248,6 +253,13 @@ class ConnectionPool:
             self._connections[name] = connection
         if not self.session(name, app).answers(timeout):
             raise ConnectError("channel", f"no shell answered within {timeout:g} s")
+
+    def close_session(self, session: ShellSession) -> None:
+        """Close a session; it is opened again when it is needed."""
+        with self._lock:
+            for key in [key for key, each in self._sessions.items() if each is session]:
+                del self._sessions[key]
+        session.close()
 
     def endpoint(self, name: str) -> str:
         """Return the endpoint of the host's connection for messages, or '' if not connected."""

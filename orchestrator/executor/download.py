@@ -122,10 +122,12 @@ class DownloadDeadline:
     ``outcome`` is the step's result if the timeout expired, else None.
     """
 
-    def __init__(self, timeout: float | None, is_cancelled: Callable[[], bool]) -> None:
-        """Start the clock; a ``timeout`` of None means no limit."""
+    def __init__(
+        self, timeout: float | None, is_cancelled: Callable[[], bool], spent: float = 0.0
+    ) -> None:
+        """Start the clock, at ``spent`` seconds; a ``timeout`` of None means no limit."""
         self._timeout, self._is_cancelled = timeout, is_cancelled
-        self._started_at = time.monotonic()
+        self._started_at = time.monotonic() - spent
         self.outcome: StepResult | None = None
 
     def __call__(self) -> bool:

@@ -14,7 +14,7 @@ class HostLimits:
 
     ``stops_at_error``: ``first_failed`` becomes the first host that fails, and no host of the task
     starts another step then, and ``on_first_failure`` is called with it. ``check_mode``: nothing is
-    changed.
+    changed. ``key`` is the same for the same task in all processes of a run; None without others.
     """
 
     def __init__(
@@ -23,6 +23,7 @@ class HostLimits:
         """Start without any host."""
         self.stops_at_error, self.first_failed = stops_at_error, ""
         self.check_mode = check_mode
+        self.key: tuple[int, int | str] | None = None
         self.on_first_failure: Callable[[str], object] = lambda _host: None
         self._cancel = cancel
         self._running: dict[str, int] = {}

@@ -17,12 +17,12 @@ from msgspec.structs import replace
 from orchestrator.errors import ConnectError, MissingFileError, OrchError, describe_bug
 from orchestrator.executor.check_mode import CheckModeFilter, any_step_changed, error_text
 from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
-from orchestrator.executor.download import (
-    DownloadDeadline,
-    DownloadTransfer,
-    compare_download,
-    download_file,
-    is_folder,
+from orchestrator.executor.download_run import (
+    DownloadJob,
+    DownloadMeans,
+    Downloads,
+    LocalDownloads,
+    transfer_failed_result,
 )
 from orchestrator.executor.host_limits import HeldSlots, HostLimits
 from orchestrator.executor.host_state import HostState, HostTaskState, StepCursor
@@ -37,8 +37,8 @@ from orchestrator.executor.progress import (
 from orchestrator.executor.remote_query import collect_facts, run_remote_query
 from orchestrator.executor.step_recorder import StepRecorder
 from orchestrator.executor.transfer_meter import TransferMeter
-from orchestrator.executor.tree_download import TreeDownload
 from orchestrator.model.command import UNKNOWN_STATE, DownloadSpec, StepCommand, UploadPayload
+from orchestrator.model.event import TransferProgress
 from orchestrator.model.registered_result import NotRunInCheckMode
 from orchestrator.model.step_result import Status, StepResult
 from orchestrator.planner.fact_parser import facts_error
@@ -57,13 +57,10 @@ from orchestrator.remote_shell.channel_protocol import Channel
 from orchestrator.remote_shell.encoder import KnownStepState
 from orchestrator.remote_shell.transfer import (
     PIECE_BYTES,
-    TransferError,
-    TransferFailure,
     send,
     upload_stage_script,
 )
 from orchestrator.templating import ResultPending
-from orchestrator.yamlio.local_files import path_exists
 
 StepAction: TypeAlias = StepCommand | ControlAction | StepProgram | StepResult | str
 
@@ -82,6 +79,7 @@ class HostTaskRunner:
         progress: EarlierHost | None = None,
         on_replay: ReplayObserver | None = None,
         limits: HostLimits | None = None,
+        downloads: Downloads | None = None,
     ) -> None:
         """Create a runner without a session; the first pipeline opens one.
 
@@ -89,14 +87,15 @@ class HostTaskRunner:
         done on the host before the run was resumed; it is not done again. With ``on_replay``,
         nothing else is done: it is called with each of these steps and what it would do now, and
         the runner raises ReplayEndError at the first other one. ``limits`` are shared by the
-        hosts of the task.
+        hosts of the task. ``downloads`` writes what is downloaded, this process unless given.
         """
         self.connections, self.host_state = connections, host_state
         self.session: ShellSession | None = None
         self.state = HostTaskState(host_state, task, number)
         self.progress, self.on_replay = progress or EarlierHost(), on_replay
         self.limits = limits or HostLimits(connections.cancel)
-        self.recorder = StepRecorder(self.state, emit)
+        self.downloads = downloads or LocalDownloads()
+        self.emit, self.recorder = emit, StepRecorder(self.state, emit)
         self.cancel = connections.cancel
         self.known_steps: dict[int, KnownStepState] = {}
         self.sessions_used: list[ShellSession] = []
@@ -650,28 +649,30 @@ class HostTaskRunner:
     ) -> StepResult | None:
         """Ask the host what the path is, and download what differs from the local files."""
         began = time.monotonic()
-        deadline = DownloadDeadline(download.timeout, self._is_stopped)
-        if not download.check_mode and not path_exists(download.target):
+        if not download.check_mode and self.downloads.is_new(download):
             command = replace(command, text=f"is_new=1\n{command.text}")
         probe_result = self._run_and_keep_result(step, command)
         if probe_result is None:
             return None
-        meter = TransferMeter(partial(self.recorder.report_transfer, step))
-        transfer = DownloadTransfer(partial(self._open_transfer_channel, step), deadline, meter)
-        try:
-            if is_folder(probe_result):
-                tree = TreeDownload(transfer, download, self.recorder.warn)
-                outcome = tree.run(probe_result)
-            else:
-                outcome, remote_file = compare_download(probe_result, download)
-                if remote_file is not None:
-                    download_file(transfer, download, remote_file)
-        except OrchError as error:
-            outcome = deadline.outcome or transfer_failed_result(
-                error, self._endpoint(step), "the download failed"
-            )
-        finally:
-            meter.finish()
+        host, app = self.host_state.host.name, self.host_state.app
+        job = DownloadJob(
+            step.delegate_to or host,
+            self._session_owner(step),
+            step.user,
+            self._endpoint(step),
+            download,
+            probe_result,
+            progress=TransferProgress(
+                0.0, app, self.state.task, step.number, host, done=0, total=0, seconds=0.0
+            ),
+            spent=time.monotonic() - began,
+            for_rollback=self.connections.is_for_rollback,
+            task=self.limits.key,
+        )
+        means = DownloadMeans(
+            partial(self._open_transfer_channel, step), self._is_stopped, self.emit
+        )
+        outcome = self.downloads.run(job, means)
         return replace(outcome, seconds=time.monotonic() - began)
 
     def _needed_part(self, payload: UploadPayload) -> UploadPayload:
@@ -691,11 +692,13 @@ class HostTaskRunner:
     def _open_transfer_channel(self, step: PlannedStep) -> tuple[Channel, float]:
         """Open a channel for a step's payload; return it with the idle timeout in seconds."""
         host = step.delegate_to or self.host_state.host.name
-        session_owner = (
-            f"{self.host_state.app or ''} delegated" if step.delegate_to else self.host_state.app
-        )
-        channel = self.connections.side_channel(host, session_owner, step.user)
+        channel = self.connections.side_channel(host, self._session_owner(step), step.user)
         return channel, self.connections.hosts[host].connect.timeout
+
+    def _session_owner(self, step: PlannedStep) -> str | None:
+        """Return the name by which the step's sessions are kept."""
+        app = self.host_state.app
+        return f"{app or ''} delegated" if step.delegate_to else app
 
     def _endpoint(self, step: PlannedStep) -> str:
         return self.connections.endpoint(step.delegate_to or self.host_state.host.name)
@@ -829,23 +832,6 @@ def not_started_result(error: ConnectError, delegate: str) -> StepResult | None:
     return StepResult(
         Status.FAILED, reason=f"{delegate}, which it is delegated to, is unreachable: {reason}"
     )
-
-
-def transfer_failed_result(
-    error: OrchError, endpoint: str, summary: str = "the upload failed"
-) -> StepResult:
-    """Return the result of a step whose transfer failed; ``endpoint`` prefixes the message."""
-    status = Status.FAILED
-    if isinstance(error, ConnectError) and error.phase != "become":
-        status = Status.LOST
-    if isinstance(error, TransferError):
-        status_by_failure = {
-            TransferFailure.CUT: Status.LOST,
-            TransferFailure.STOPPED: Status.CANCELLED,
-        }
-        status = status_by_failure.get(error.failure, status)
-    prefix = f"{endpoint}: " if endpoint and isinstance(error, TransferError) else ""
-    return StepResult(status, reason=f"{summary}: {prefix}{error_text(error)}")
 
 
 def payloads_to_upload(command: StepCommand) -> list[UploadPayload]:

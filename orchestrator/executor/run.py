@@ -15,6 +15,7 @@ from orchestrator.executor.app_locks import HostLocks, LockOwner, lock_users
 from orchestrator.executor.app_runner import AppRunner, RunOptions
 from orchestrator.executor.cancel import CancelToken
 from orchestrator.executor.connection_pool import ConnectFunction, ConnectionPool, EmitFunction
+from orchestrator.executor.download_run import Downloads
 from orchestrator.executor.kept_connections import KeptConnections
 from orchestrator.executor.parallel import report_failure, run_for_each
 from orchestrator.executor.progress import EarlierRun
@@ -76,7 +77,8 @@ def execute_plan(
     if workers is not None:
         from orchestrator.executor.worker_hosts import WorkerDriver  # few runs have workers
 
-        driver = WorkerDriver(plan, workers, all_hosts, cancel, emit_and_note)
+        local_connections = ConnectionPool(all_hosts, connect, emit_and_note, cancel)
+        driver = WorkerDriver(plan, workers, local_connections, emit_and_note)
     else:
         connections = ConnectionPool(
             all_hosts,
@@ -165,9 +167,15 @@ class LocalDriver:
     """Runs everything in this process."""
 
     def __init__(
-        self, plan: Plan, connections: ConnectionPool, emit: EmitFunction, options: RunOptions
+        self,
+        plan: Plan,
+        connections: ConnectionPool,
+        emit: EmitFunction,
+        options: RunOptions,
+        downloads: Downloads | None = None,
     ) -> None:
         """Store what all app runs share; nothing is contacted."""
+        self._downloads = downloads
         self._plan, self._connections = plan, connections
         self._emit, self._options = emit, options
 
@@ -183,7 +191,9 @@ class LocalDriver:
             emit=self._emit,
         )
         progress = options.progress or EarlierRun()
-        return LocalAppHosts(app_plan, self._connections, locks, self._emit, progress)
+        return LocalAppHosts(
+            app_plan, self._connections, locks, self._emit, progress, self._downloads
+        )
 
     def release_all(self, pool: ThreadPoolExecutor) -> None:
         """Close the connections of all hosts, or hand them back."""

@@ -29,7 +29,6 @@ from orchestrator.model.event import (
     StepsSent,
     StepStarted,
     TransferProgress,
-    Warned,
 )
 from orchestrator.model.registered_result import RegisteredResult, UnknownResult
 from orchestrator.model.step_result import CapturedOutput, StateChange, Status, StepResult
@@ -191,11 +190,6 @@ class StepRecorder:
                 seconds=seconds,
             )
         )
-
-    def warn(self, text: str) -> None:
-        """Warn the user of something about the host."""
-        app, host = self.state.host_state.app, self.state.host_state.host.name
-        self._emit(Warned(time.time(), f"{f'{host} ({app})' if app else host}: {text}"))
 
     def reported(self, number: int, kind: str, text: str) -> None:
         """Handle a report line from a module script, or of a command line's folder."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 from msgspec.structs import replace
@@ -19,10 +20,23 @@ from orchestrator.errors import Diagnostic, OrchError, describe_bug
 from orchestrator.executor.app_hosts import DelegateFailure, SideProgram, TaskEnd
 from orchestrator.executor.app_locks import LockRefusal
 from orchestrator.executor.cancel import CancelToken
-from orchestrator.executor.connection_pool import EmitFunction
+from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
+from orchestrator.executor.download_run import DownloadJob, DownloadMeans, LocalDownloads
 from orchestrator.executor.host_limits import HostLimits
 from orchestrator.executor.host_state import COUNTER_BY_STATUS, HostState
 from orchestrator.executor.parallel import ConnectionFailure
+from orchestrator.executor.relayed_channels import (
+    COORDINATOR,
+    ChannelInput,
+    ChannelKey,
+    ChannelMessage,
+    ChannelOpened,
+    ChannelOutput,
+    ChannelRelay,
+    ChannelRequest,
+    ended_output,
+    open_requested,
+)
 from orchestrator.executor.worker_messages import (
     CallEnded,
     CoordinatorAnswer,
@@ -39,6 +53,7 @@ from orchestrator.model.host import Host
 from orchestrator.model.step_result import Status, StepResult
 from orchestrator.planner.host_scope import OTHER_HOSTS_RESULTS
 from orchestrator.planner.plan import CONTROLLER, AppPlan, HostPlan, Plan, ThrottledSteps
+from orchestrator.remote_shell.channel_protocol import Channel
 
 AskPerson = Callable[[str, bool], str | None]
 
@@ -69,8 +84,8 @@ class Workers:
 
     ``worker_of`` is the index of the worker that drives a host. ``prompt`` asks the user,
     ``find_answer`` finds a password or passphrase, ``fetch_secret`` returns the value of a secret,
-    and ``pack_project`` the project's files. ``add_secret`` is called with each secret that a
-    worker learns.
+    and ``pack_project`` the project's files; ``read_files`` answers what a worker asks about files
+    of this machine. ``add_secret`` is called with each secret that a worker learns.
     """
 
     def __init__(
@@ -83,9 +98,10 @@ class Workers:
         add_secret: Callable[[str, str], object],
         find_answer: Callable[[Any], tuple[str | None, str]],
         pack_project: Callable[[], bytes],
+        read_files: Callable[..., Any],
     ) -> None:
         """Store the ways to the workers, which are ready for calls."""
-        self.links, self.worker_of = links, worker_of
+        self.links, self.worker_of, self._read_files = links, dict(worker_of), read_files
         self._prompt, self._fetch_secret, self._add_secret = prompt, fetch_secret, add_secret
         self._pack_project, self._find_answer = pack_project, find_answer
         self._lock = threading.Lock()
@@ -93,6 +109,11 @@ class Workers:
         self._calls: dict[int, _PendingCall] = {}
         self._lost: dict[int, str] = {}
         self._emit: EmitFunction = lambda _event: None
+        self._connections: ConnectionPool | None = None
+        self._relay = ChannelRelay(
+            COORDINATOR, partial(self._pass_on, COORDINATOR), self._open_local_channel
+        )
+        self._providers: dict[ChannelKey, int] = {}
         self._limits: dict[tuple[int, int | str], HostLimits] = {}
         self._slots: dict[int, list[tuple[HostLimits, ThrottledSteps]]] = {}
         self._delegate_locks: dict[str, _DelegateLock] = {}
@@ -103,10 +124,13 @@ class Workers:
         self._finished: dict[str, list[StepResult]] = {}
         self._questions = ThreadPoolExecutor(1024, thread_name_prefix="question")
 
-    def begin(self, emit: EmitFunction, cancel: CancelToken) -> None:
-        """Pass events to ``emit`` from now on, and an interrupt to the workers."""
-        self._emit = emit
-        cancel.add_callback(lambda: self.notify_all(Notice("cancel")))
+    def begin(self, emit: EmitFunction, connections: ConnectionPool) -> None:
+        """Pass events to ``emit`` from now on, and an interrupt to the workers.
+
+        ``connections`` are those of this process, for steps on this machine.
+        """
+        self._emit, self._connections = emit, connections
+        connections.cancel.add_callback(lambda: self.notify_all(Notice("cancel")))
 
     def notify_all(self, notice: Notice) -> None:
         """Send a notice to every worker."""
@@ -148,6 +172,41 @@ class Workers:
                 self._add_secret(message.name, message.text)
             case WorkerQuestion():
                 self._questions.submit(self._answer, worker, message)
+            case ChannelRequest() | ChannelOpened() | ChannelInput() | ChannelOutput():
+                self._pass_on(worker, message)
+
+    def _pass_on(self, sender: int, message: ChannelMessage) -> None:
+        """Pass a message of a channel on to the process that it is for."""
+        key, lost = message.channel, ""
+        receiver: int | None
+        with self._lock:
+            if isinstance(message, ChannelRequest):
+                # a host that no worker has yet is that of the first one that needs it
+                receiver = COORDINATOR
+                if message.host != CONTROLLER:
+                    receiver = self.worker_of.setdefault(message.host, sender)
+                self._providers[key] = receiver
+                lost = self._lost.get(receiver, "")
+            elif isinstance(message, ChannelInput):
+                receiver = self._providers.get(key)
+                if message.is_closed:
+                    self._providers.pop(key, None)
+            else:
+                receiver = key[0]
+        if lost:
+            self._deliver(sender, ended_output(key, lost))
+        elif receiver is not None:
+            self._deliver(receiver, message)
+
+    def _deliver(self, receiver: int, message: ChannelMessage) -> None:
+        if receiver == COORDINATOR:
+            self._relay.receive(message)
+        else:
+            self.links[receiver].send(message)
+
+    def _open_local_channel(self, request: ChannelRequest) -> tuple[Channel, str]:
+        assert self._connections is not None
+        return open_requested(self._connections, request)
 
     def _note_running(self, event: RunEvent) -> None:
         if isinstance(event, StepStarted):
@@ -164,6 +223,12 @@ class Workers:
             self._lost[worker] = reason
             calls = [n for n, each in self._calls.items() if each.worker == worker]
             pending = [self._calls.pop(number) for number in calls]
+            channels = dict(self._providers)
+        for key, provider in channels.items():
+            if provider == worker:
+                self._deliver(key[0], ended_output(key, reason))
+            elif key[0] == worker:
+                self._pass_on(worker, ChannelInput(key, is_closed=True))
         for delegate_lock in list(self._delegate_locks.values()):
             delegate_lock.release(worker)
         for limits, steps in self._slots.pop(worker, []):
@@ -182,6 +247,7 @@ class Workers:
     def close(self) -> None:
         """End the workers' part of the run."""
         self.notify_all(Notice("end"))
+        self._relay.close("the run has ended")
         self._questions.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, worker: int, question: WorkerQuestion) -> None:
@@ -219,9 +285,39 @@ class Workers:
                 return self._fetch_secret(arguments[0])
             case "project":
                 return self._pack_project()
+            case "files":
+                return self._read_files(*arguments)
+            case "is_new_download":
+                return LocalDownloads().is_new(arguments[0])
+            case "download":
+                return self._download(arguments[0])
             case _:
                 raise ValueError(f"unknown question {question.kind!r}")
         return None
+
+    def _download(self, job: DownloadJob) -> StepResult:
+        """Write what a worker's host sends to files of this machine."""
+        assert self._connections is not None
+        timeout = self._connections.hosts[job.host].connect.timeout
+        cancel, limits = self._connections.cancel, None
+        if job.task is not None:
+            limits = self._limits[job.task]
+
+        def open_channel() -> tuple[Channel, float]:
+            channel = self._relay.open(
+                job.host,
+                job.user,
+                app=job.session_owner,
+                is_side=True,
+                for_rollback=job.for_rollback,
+            )
+            return channel, timeout
+
+        def is_stopped() -> bool:
+            is_interrupted = cancel.is_cancelled and not job.for_rollback
+            return is_interrupted or bool(limits is not None and limits.first_failed)
+
+        return LocalDownloads().run(job, DownloadMeans(open_channel, is_stopped, self._emit))
 
     def _results_of(self, call: int, host: str) -> Mapping[str, Any]:
         """Return the results of another host as they were when the task of a call began."""
@@ -244,6 +340,11 @@ class Workers:
             if is_lost:
                 limits.leave(steps)
         return has_entered
+
+    def owner_of(self, host: str, other: int) -> int:
+        """Return the worker that connects to a host: ``other`` if no worker has it yet."""
+        with self._lock:
+            return self.worker_of.setdefault(host, other)
 
     def _delegate_lock_of(self, host: str) -> _DelegateLock:
         with self._lock:
@@ -335,20 +436,16 @@ class WorkerAppHosts:
                 host_state.raise_status(Status.UNREACHABLE, str(lost))
 
     def connect_delegate(self, name: str) -> DelegateFailure | None:
-        """Let the workers connect to a host that steps of their hosts are delegated to."""
+        """Let its worker connect to a host that only appears in ``delegate_to``."""
         if name == CONTROLLER:
             return None
-        for worker in sorted(self._delegating_workers(name)):
-            try:
-                failure: DelegateFailure | None = self._call(
-                    "connect_delegate", name, worker=worker
-                )
-            except WorkerLostError as lost:
-                reason = f"{name}, which steps are delegated to, is unreachable"
-                return DelegateFailure(f"{reason}: {lost}", is_unreachable=True)
-            if failure is not None:
-                return failure
-        return None
+        worker = self._workers.owner_of(name, min(self._delegating_workers(name), default=0))
+        try:
+            failure: DelegateFailure | None = self._call("connect_delegate", name, worker=worker)
+        except WorkerLostError as lost:
+            reason = f"{name}, which steps are delegated to, is unreachable"
+            return DelegateFailure(f"{reason}: {lost}", is_unreachable=True)
+        return failure
 
     def _delegating_workers(self, name: str) -> set[int]:
         return {
@@ -453,14 +550,16 @@ class WorkerDriver:
         self,
         plan: Plan,
         workers: Workers,
-        hosts: Mapping[str, Host],
-        cancel: CancelToken,
+        connections: ConnectionPool,
         emit: EmitFunction,
     ) -> None:
-        """Store what all app runs share; the workers' events are emitted from now on."""
-        self._plan, self._workers, self._hosts = plan, workers, hosts
-        self._cancel, self._emit = cancel, emit
-        workers.begin(emit, cancel)
+        """Store what all app runs share; the workers' events are emitted from now on.
+
+        ``connections`` are those of this process, for steps on this machine.
+        """
+        self._plan, self._workers, self._connections = plan, workers, connections
+        self._emit = emit
+        workers.begin(emit, connections)
 
     def app_hosts(self, app_plan: AppPlan) -> WorkerAppHosts:
         """Return the hosts of an app run."""
@@ -469,11 +568,12 @@ class WorkerDriver:
             index,
             app_plan,
             self._workers,
-            hosts=self._hosts,
-            cancel=self._cancel,
+            hosts=self._connections.hosts,
+            cancel=self._connections.cancel,
             emit=self._emit,
         )
 
     def release_all(self, _pool: ThreadPoolExecutor) -> None:
         """End the workers' part of the run, and with it their connections."""
         self._workers.close()
+        self._connections.release(CONTROLLER)

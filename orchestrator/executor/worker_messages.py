@@ -102,7 +102,8 @@ class WorkerQuestion(Struct, frozen=True):
     """A worker's question to the coordinator, in which a call may wait.
 
     ``kind`` is results, enter_limit, leave_limit, lock_delegate, unlock_delegate, recorded (the
-    events before are in the journal), prompt, credential, secret or project.
+    events before are in the journal), prompt, credential, secret, project, files, is_new_download
+    or download.
     """
 
     number: int
@@ -132,13 +133,9 @@ class SecretFound(Struct, frozen=True):
 
 
 class WorkerReady(Struct, frozen=True):
-    """A worker has planned the run and waits for calls.
-
-    ``digest`` identifies its plan, ``location`` the machine and user whose files it uses.
-    """
+    """A worker has planned the run and waits for calls; ``digest`` identifies its plan."""
 
     digest: str
-    location: str = ""
 
 
 class WorkerFailed(Struct, frozen=True):

@@ -17,8 +17,10 @@ from typing import Any
 from orchestrator.errors import DefinitionError, describe_bug
 from orchestrator.executor.app_hosts import LocalAppHosts, TaskEnd
 from orchestrator.executor.cancel import CancelToken
+from orchestrator.executor.download_run import DownloadJob, DownloadMeans
 from orchestrator.executor.host_limits import HostLimits
 from orchestrator.executor.host_state import HostState
+from orchestrator.executor.relayed_channels import ChannelMessage, ChannelRelay
 from orchestrator.executor.worker_messages import (
     CallEnded,
     CoordinatorAnswer,
@@ -31,9 +33,11 @@ from orchestrator.executor.worker_messages import (
     copy_host_state,
     update_host_state,
 )
+from orchestrator.model.command import DownloadSpec
 from orchestrator.model.event import RunEvent
 from orchestrator.model.host import Host
 from orchestrator.model.secret_masking import SecretMasker
+from orchestrator.model.step_result import Status, StepResult
 from orchestrator.planner.host_scope import OTHER_HOSTS_RESULTS
 from orchestrator.planner.plan import Plan, ThrottledSteps
 from orchestrator.remote_shell.bootstrap import LEASE_SECONDS
@@ -51,8 +55,8 @@ _END_NOTICE = Notice("end")
 class Coordinator:
     """The way to the coordinator: sends messages, and asks questions. Thread-safe.
 
-    ``inbox`` has the messages that are no answers, and ends with a notice if the coordinator is
-    silent for too long.
+    ``inbox`` has the calls and notices, and ends with a notice if the coordinator is silent for too
+    long. ``relay`` gets the messages of channels.
     """
 
     def __init__(self, send: SendFunction) -> None:
@@ -61,6 +65,7 @@ class Coordinator:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
         self._questions: dict[int, Future[CoordinatorAnswer]] = {}
+        self.relay: ChannelRelay | None = None
         self._delegate_locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._is_gone = False
@@ -103,6 +108,9 @@ class Coordinator:
             for message in messages:
                 if isinstance(message, CoordinatorAnswer):
                     self.receive(message)
+                elif isinstance(message, ChannelMessage):
+                    if self.relay is not None:
+                        self.relay.receive(message)
                 else:
                     self.inbox.put(message)
                     is_ended = is_ended or message == _END_NOTICE
@@ -130,6 +138,8 @@ class Coordinator:
             self._questions.clear()
         for future in waiting:
             future.set_result(CoordinatorAnswer(0))
+        if self.relay is not None:
+            self.relay.close("the coordinator has gone")
 
     @contextmanager
     def delegate_lock(self, name: str) -> Iterator[None]:
@@ -141,7 +151,7 @@ class Coordinator:
             try:
                 yield
             finally:
-                self.ask("unlock_delegate", name)
+                self.send(WorkerQuestion(0, "unlock_delegate", (name,)))
 
     def emit(self, event: RunEvent) -> None:
         """Send an event."""
@@ -161,6 +171,23 @@ class ReportingMasker(SecretMasker):
         super().add_secret(name, text)
         if self.report is not None:
             self.report(SecretFound(name, text))
+
+
+class CoordinatorDownloads:
+    """Lets the coordinator write what is downloaded."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        """Store the coordinator."""
+        self._coordinator = coordinator
+
+    def is_new(self, download: DownloadSpec) -> bool:
+        """Implement ``Downloads.is_new``."""
+        return bool(self._coordinator.ask("is_new_download", download))
+
+    def run(self, job: DownloadJob, _means: DownloadMeans) -> StepResult:
+        """Implement ``Downloads.run``."""
+        outcome: StepResult | None = self._coordinator.ask("download", job)
+        return outcome or StepResult(Status.CANCELLED, reason="the coordinator has gone")
 
 
 class RemoteResults(Mapping[str, Mapping[str, Any]]):
@@ -203,6 +230,7 @@ class SharedLimits(HostLimits):
         """Store the index of the app, and the index or title of the task."""
         super().__init__(cancel, stops_at_error=stops_at_error, check_mode=check_mode)
         self._coordinator, self._task = coordinator, task
+        self.key = task
 
     def enter(self, steps: ThrottledSteps) -> bool:
         """Wait until the host may run the steps; return False if the run has ended before."""
@@ -226,14 +254,17 @@ class WorkerServer:
         on_cancel: Callable[[], object],
         forks: int,
         prepare_thread: Callable[[], object],
+        adopt_host: Callable[[str], object],
     ) -> None:
         """Store the plan and the hosts of each of its apps.
 
+        ``adopt_host`` is called with each host that the coordinator calls for.
         ``on_cancel`` is called if the run is interrupted. ``forks`` is how many hosts the run
         works on at once; ``prepare_thread`` is called in each of their threads.
         """
         self._plan, self._app_hosts, self._hosts = plan, app_hosts, hosts
         self._coordinator, self._cancel, self._on_cancel = coordinator, cancel, on_cancel
+        self._adopt_host = adopt_host
         self._pool = ThreadPoolExecutor(
             forks, thread_name_prefix="host", initializer=prepare_thread
         )
@@ -279,6 +310,7 @@ class WorkerServer:
 
     def _run_call(self, call: HostCall) -> CallEnded:
         hosts = self._app_hosts[call.app]
+        self._adopt_host(call.host)
         value: object = None
         host_state, known = self._state_of(call)
         match call.operation:
@@ -352,8 +384,9 @@ class WorkerServer:
 class MessageSender:
     """Sends messages in order, in a thread of its own, as many at once as have gathered.
 
-    They are gathered for ``gather_seconds``, because each batch costs milliseconds. ``send_batch``
-    sends some; if it raises OSError, the rest is dropped and ``is_broken`` set.
+    They are gathered for ``gather_seconds``, because each batch costs milliseconds, but not if one
+    of them is of a channel: its user waits. ``send_batch`` sends some; if it raises OSError, the
+    rest is dropped and ``is_broken`` set.
     """
 
     def __init__(
@@ -363,12 +396,15 @@ class MessageSender:
         self._send_batch, self.is_broken = send_batch, False
         self._gather_seconds = gather_seconds
         self._queue: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._is_urgent = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def send(self, message: object) -> None:
         """Send a message soon."""
         self._queue.put(message)
+        if isinstance(message, ChannelMessage) or _is_urgent_question(message):
+            self._is_urgent.set()
 
     def close(self) -> None:
         """Send what is left, and end the thread."""
@@ -380,7 +416,8 @@ class MessageSender:
         while not is_ended:
             batch = [self._queue.get()]
             if batch[0] is not _END:
-                time.sleep(self._gather_seconds)
+                self._is_urgent.wait(self._gather_seconds)
+            self._is_urgent.clear()
             while len(batch) < _MAX_BATCH and not self._queue.empty():
                 batch.append(self._queue.get())
             if _END in batch:
@@ -390,6 +427,11 @@ class MessageSender:
                     self._send_batch(batch)
                 except OSError:
                     self.is_broken = True
+
+
+def _is_urgent_question(message: object) -> bool:
+    urgent = ("lock_delegate", "unlock_delegate", "files")
+    return isinstance(message, WorkerQuestion) and message.kind in urgent
 
 
 _END = object()

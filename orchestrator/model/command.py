@@ -68,7 +68,8 @@ class DesiredState(Struct, frozen=True):
 class DownloadSpec(Struct, frozen=True):
     """A file or folder to download from a host; ``path`` is its path there.
 
-    ``target`` is the absolute local path of a file, ``tree_target`` that of a folder.
+    ``target`` is the absolute local path of a file, ``tree_target`` that of a folder. With
+    ``name_in_folder``, the target may be a folder, in which a file gets this name.
     ``prologue`` is shell text that sets the variable ``path``. ``check_mode``: compare only.
     ``show_diff``: the result lists what differs in a folder. ``timeout``: limit in seconds for the
     whole download; None means as long as data arrives.
@@ -81,6 +82,7 @@ class DownloadSpec(Struct, frozen=True):
     check_mode: bool = False
     show_diff: bool = False
     timeout: float | None = None
+    name_in_folder: str = ""
 
 
 class StepEffects(Struct, frozen=True):

@@ -15,7 +15,7 @@ from orchestrator.planner.step_options import render_option, to_path
 from orchestrator.planner.task_scope import TaskScope
 from orchestrator.planner.trust_checks import refuse_host_text, render_trusted
 from orchestrator.playbook.model import DownloadStep
-from orchestrator.yamlio.local_files import display_path, expand_home, is_directory
+from orchestrator.yamlio.local_files import display_path
 
 PROBE_TIMEOUT = 3600.0
 """Time limit in seconds for reporting size and checksum, if the step has no `timeout`."""
@@ -60,13 +60,12 @@ _SET_PATH = "path={path}\ncase $path in /*) ;; *) path=./$path;; esac"
 def download_spec(
     download: DownloadStep,
     task_scope: TaskScope,
-    root: str,
     chdir: str | None,
     environment: Mapping[str, str],
 ) -> DownloadSpec:
     """Return the host's path and the local targets. Raises ResultPending and DefinitionError.
 
-    The target is absolute or relative to the project's ``root``; with ``by_host``, it is below a
+    The target is absolute or relative to the project's folder; with ``by_host``, it is below a
     folder of the host's name there. If it ends with a slash, or a file is downloaded into a folder
     that exists, the name is kept, unless the host's path ends with a slash and so means the
     contents of a folder. Text from a host cannot determine the target's folder.
@@ -75,7 +74,8 @@ def download_spec(
     target_text = to_path(
         render_trusted(download.to, task_scope, *_TO_REFUSAL), "to", download.to.mark
     )
-    target = Path(root or ".", expand_home(target_text))
+    files = task_scope.project_files
+    target = Path(files.folder or ".", files.expand_home(target_text))
     if download.by_host:
         target /= str(task_scope.host.objects["host"])
     name = posixpath.basename(path.rstrip("/"))
@@ -88,13 +88,15 @@ def download_spec(
         hint = "a slash at its end means what is in a folder"
         message = f"'{path}' is not a file name"
         raise DefinitionError(Diagnostic(message, download.path.mark, hint))
-    if not is_nameless and (keeps_name or is_directory(target)):
+    is_folder = files.is_folder(target)
+    if not is_nameless and (keeps_name or is_folder):
         target /= name
     return DownloadSpec(
         path,
         _absolute(target),
         _absolute(tree_target),
         prologue=wrap_script(_SET_PATH.format(path=shell_word(path)), chdir, environment),
+        name_in_folder="" if is_nameless or keeps_name or is_folder is not None else name,
     )
 
 

@@ -26,6 +26,7 @@ from orchestrator.yamlio.local_files import (
     display_path,
     displayed_path,
     expand_home,
+    is_directory,
     path_exists,
     read_file,
 )
@@ -82,7 +83,7 @@ class ProjectFiles:
         """Return the file as a compiled template."""
         key = (path, syntax)
         if key not in self._templates:
-            data = self._read_or_raise(path, mark, lambda: read_file(path))
+            data = self.read(path, mark)
             try:
                 text = data.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -186,8 +187,7 @@ class ProjectFiles:
         """Return the text of a file. Raises UnusableValueError if it cannot be read."""
         if path not in self._texts:
             try:
-                data = self._read_or_raise(path, mark, lambda: read_file(path))
-                self._texts[path] = data.decode("utf-8")
+                self._texts[path] = self.read(path, mark).decode("utf-8")
             except DefinitionError as error:
                 raise _unusable(error.diagnostics[0].message) from None
             except UnicodeDecodeError as error:
@@ -195,11 +195,18 @@ class ProjectFiles:
                 raise _unusable(message, "`copy` takes any bytes") from None
         return self._texts[path]
 
+    def read(self, path: Path, mark: SourcePosition) -> bytes:
+        """Return the bytes of a file."""
+        return self._read_or_raise(path, mark, lambda: read_file(path))
+
     def contents(self, path: Path, mark: SourcePosition) -> bytes | UploadPayload:
         """Return the file's bytes or, if it is long, an ``UploadPayload``."""
         if path not in self._contents:
-            self._contents[path] = self._read_or_raise(path, mark, lambda: _file_contents(path))
+            self._contents[path] = self._load_contents(path, mark)
         return self._contents[path]
+
+    def _load_contents(self, path: Path, mark: SourcePosition) -> bytes | UploadPayload:
+        return self._read_or_raise(path, mark, lambda: _file_contents(path))
 
     def tree(
         self, path: Path, options: file_tree.TreeOptions, mark: SourcePosition
@@ -207,10 +214,27 @@ class ProjectFiles:
         """Return the tree below a folder, or of a single file."""
         key = (path, options)
         if key not in self._trees:
-            self._trees[key] = self._read_or_raise(
-                path, mark, lambda: file_tree.read_tree(path, options)
-            )
+            self._trees[key] = self._load_tree(path, options, mark)
         return self._trees[key]
+
+    def _load_tree(
+        self, path: Path, options: file_tree.TreeOptions, mark: SourcePosition
+    ) -> file_tree.FileTree:
+        return self._read_or_raise(path, mark, lambda: file_tree.read_tree(path, options))
+
+    def examine(self, text: str) -> tuple[str, str]:
+        """Return the absolute path with links resolved, and its kind as in ``examine_path``."""
+        from orchestrator.templating.filters.project_paths import examine_path  # loads Jinja
+
+        return examine_path(self.folder, text)
+
+    def expand_home(self, text: str) -> Path:
+        """Return the path with a leading ``~`` or ``~user`` replaced by the home folder."""
+        return expand_home(text)
+
+    def is_folder(self, path: Path) -> bool | None:
+        """Return True if there is a folder at this path; None if that is known later."""
+        return is_directory(path)
 
     def joined_parts(self, path: Path, options: PartOptions, mark: SourcePosition) -> bytes:
         """Return the files of a folder, joined."""

@@ -19,6 +19,7 @@ from orchestrator.planner.encrypted_layers import open_encrypted_layer
 from orchestrator.planner.fact_sources import FactSources
 from orchestrator.planner.host_scope import HostScope, hostvars_view
 from orchestrator.planner.project_files import ProjectFiles
+from orchestrator.planner.remote_project_files import RemoteProjectFiles
 from orchestrator.planner.step_options import mark_home_path
 from orchestrator.planner.template_objects import (
     LazyMapping,
@@ -32,6 +33,7 @@ from orchestrator.playbook.model import CommonOptions, Task, TaskRequest
 from orchestrator.playbook.own_facts import load_own_facts
 from orchestrator.playbook.own_filters import load_own_filters
 from orchestrator.templating import NO_FILTERS, ResultPending, TemplateCache
+from orchestrator.yamlio.local_files import REMOTE_PROJECT
 
 ALWAYS_TAG, NEVER_TAG = "always", "never"
 
@@ -102,11 +104,14 @@ class ScopeFactory:
         root = Path(request.root)
         filters = load_own_filters(root) if request.root else NO_FILTERS
         self.templates = TemplateCache(filters)
+        remote = REMOTE_PROJECT.get()
         self._files = ProjectFiles(request.root, filters)
+        if remote is not None and remote.files is not None:
+            self._files = RemoteProjectFiles(remote, remote.files, filters)
         self._facts = FactSources(load_own_facts(root) if request.root else {})
         self._shared_objects: dict[str, object] = {
             "stage": NamedView(request.stage.name, request.stage.desc),
-            "run": replace(request.run, check=request.check_mode, folder=request.root),
+            "run": replace(request.run, check=request.check_mode, folder=self._files.folder),
             "roles": {name: list(role.hosts) for name, role in request.stage.roles.items()},
             "env": request.environ,
         }
@@ -116,7 +121,7 @@ class ScopeFactory:
                 **{name: list(role.hosts) for name, role in roles},
                 "all": list(request.stage.hosts),
             },
-            "playbook_dir": request.root,
+            "playbook_dir": self._files.folder,
         }
 
     def scope_of(self, host: Host) -> HostScope:

@@ -305,7 +305,7 @@ class StepPlanner:
         chdir = working_directory(self.expanded.inherited.chdir)
         if not self.expanded.inherited.local or isinstance(chdir, HomePath):
             return chdir
-        return posixpath.join(self.request.root, chdir or "")
+        return posixpath.join(self.task_scope.project_folder, chdir or "")
 
     def _delegate_host(self) -> str:
         """Return the host that runs the step instead, or ''; it must be a host of the stage."""
@@ -405,9 +405,7 @@ class StepPlanner:
             working_directory(inherited.chdir),
             environment_variables(self.host_environment, inherited.environment),
         )
-        spec = download_script.download_spec(
-            download, self.task_scope, self.request.root, chdir, environment
-        )
+        spec = download_script.download_spec(download, self.task_scope, chdir, environment)
         timeout = timeout_seconds(inherited.timeout)
         return StepCommand(
             step=self.expanded.number,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator.errors import SourcePosition
@@ -68,6 +69,12 @@ class ProjectReader(Protocol):
         self, name: str, mark: SourcePosition, secrets: SecretResolver
     ) -> tuple[Any, bool]:
         """Return a file as a compiled template, and True if it is a vault."""
+
+    def examine(self, text: str) -> tuple[str, str]:
+        """Return an absolute path with links resolved, and its kind; see ``examine_path``."""
+
+    def expand_home(self, text: str) -> Path:
+        """Return the path with a leading ``~`` or ``~user`` replaced by the home folder."""
 
 
 RENDERED_FILE = "render()"

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -114,31 +116,60 @@ def natural_sort_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     return [(1, 0, p) if i % 2 == 0 else (0, int(p), "") for i, p in enumerate(parts)], name
 
 
-class DisplayFolders(Struct, frozen=True):
-    """Where paths are displayed from, in a process that plans for another one.
+class RemoteFiles(Protocol):
+    """The files of another process, which this one plans for.
 
-    ``folder`` is the working directory of the other process. The folder ``root`` of this process is
-    shown as ``shown_root``.
+    ``has_begun``: the run has begun, so that steps may have changed files since they were copied.
+    """
+
+    has_begun: bool
+
+    def ask(self, what: str, *arguments: Any) -> Any:
+        """Return what the other process finds in its files. Raises its errors."""
+
+    def bring(self, files: Sequence[tuple[str, int, str]]) -> list[str]:
+        """Return paths here of files with the same contents, given by path, size and SHA-256."""
+
+    def close(self) -> None:
+        """Remove what was brought."""
+
+
+class RemoteProject(Struct, frozen=True):
+    """The project of another process, which this one plans for.
+
+    ``folder`` is the working directory of the other process. Its folder ``shown_root`` is ``root``
+    here, with the contents from before the run. ``files`` is None if all files are the same here.
     """
 
     folder: str
     root: str
     shown_root: str
+    files: RemoteFiles | None = None
+
+    def path_here(self, path: Path) -> Path | None:
+        """Return where a file of the project is here; None for a path outside of the project."""
+        if path.is_relative_to(self.shown_root):
+            return Path(self.root, path.relative_to(self.shown_root))
+        return None
+
+    def path_there(self, path: Path) -> Path:
+        """Return where a file of the project is in the other process."""
+        if path.is_relative_to(self.root):
+            return Path(self.shown_root, path.relative_to(self.root))
+        return path
 
 
-DISPLAY_FOLDERS: ContextVar[DisplayFolders | None] = ContextVar("display folders", default=None)
-"""The folders of the current thread; None: this process, as it is."""
+REMOTE_PROJECT: ContextVar[RemoteProject | None] = ContextVar("remote project", default=None)
+"""The project that the current thread plans for; None: that of this process."""
 
 
 def displayed_path(text: str) -> Path:
     """Return the path that ``display_path`` returned this text for."""
-    folders = DISPLAY_FOLDERS.get()
-    if folders is None:
+    remote = REMOTE_PROJECT.get()
+    if remote is None:
         return Path(text)
-    path = Path(os.path.normpath(Path(folders.folder, text)))
-    if path.is_relative_to(folders.shown_root):
-        return Path(folders.root, path.relative_to(folders.shown_root))
-    return path
+    path = Path(os.path.normpath(Path(remote.folder, text)))
+    return remote.path_here(path) or path
 
 
 def display_path(path: Path) -> str:
@@ -146,11 +177,11 @@ def display_path(path: Path) -> str:
 
     It is relative to the working directory if that is near and makes the path shorter.
     """
-    folders = DISPLAY_FOLDERS.get()
-    if folders is not None and path.is_relative_to(folders.root):
-        path = Path(folders.shown_root, path.relative_to(folders.root))
+    remote = REMOTE_PROJECT.get()
+    if remote is not None:
+        path = remote.path_there(path)
     try:
-        near = os.path.relpath(path, folders.folder if folders is not None else None)
+        near = os.path.relpath(path, remote.folder if remote is not None else None)
     except FileNotFoundError:  # the working directory was deleted
         return str(path)
     whole = str(path.absolute())

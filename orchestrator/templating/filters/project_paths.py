@@ -19,36 +19,51 @@ _IN_A_STEP = "a file of a host is tested in a step: `run: test -e PATH`, or `cre
 @pass_context
 def realpath(context: Any, value: Any) -> str:
     """Return the absolute path of a file of the project, with symbolic links resolved."""
-    return str(_resolved(context, value))
+    return _examine(context, value)[0]
 
 
-def expanduser(value: Any) -> str:
+@pass_context
+def expanduser(context: Any, value: Any) -> str:
     """Return the path with a leading ``~`` or ``~user`` as a home folder of this machine."""
-    return os.path.expanduser(text_of(value))  # noqa: PTH111 - Path.expanduser raises RuntimeError
+    text, reader = text_of(value), getattr(context.scope, "project_files", None)
+    if reader is not None:
+        return str(reader.expand_home(text))
+    return os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises RuntimeError
 
 
 @pass_context
 def is_file(context: Any, value: Any) -> bool:
     """Return True if the project has a file at this path."""
-    return _resolved(context, value).is_file()
+    return _examine(context, value)[1] == "file"
 
 
 @pass_context
 def is_directory(context: Any, value: Any) -> bool:
     """Return True if the project has a folder at this path."""
-    return _resolved(context, value).is_dir()
+    return _examine(context, value)[1] == "folder"
 
 
 @pass_context
 def exists(context: Any, value: Any) -> bool:
     """Return True if the project has anything at this path."""
-    return _resolved(context, value).exists()
+    return _examine(context, value)[1] != ""
 
 
-def _resolved(context: Any, value: Any) -> Path:
-    """Return the path with links resolved. Raises UnusableValueError outside the project."""
-    text = text_of(value)
-    folder = getattr(context.scope, "project_folder", "")
+def _examine(context: Any, value: Any) -> tuple[str, str]:
+    """Return what ``examine_path`` returns. Raises UnusableValueError outside the project."""
+    text, reader = text_of(value), getattr(context.scope, "project_files", None)
+    if reader is not None:
+        found: tuple[str, str] = reader.examine(text)
+        return found
+    return examine_path(getattr(context.scope, "project_folder", ""), text)
+
+
+def examine_path(folder: str, text: str) -> tuple[str, str]:
+    """Return a path below the folder with links resolved, and its kind.
+
+    The kind is file, folder or other; '' if there is nothing. Raises UnusableValueError outside
+    the folder.
+    """
     if not folder:
         raise UnusableValueError(f"'{text}' is below no project here", _IN_A_STEP)
     try:
@@ -58,4 +73,5 @@ def _resolved(context: Any, value: Any) -> Path:
         raise UnusableValueError(f"'{text}' is not a path") from None
     if not found.is_relative_to(root):
         raise UnusableValueError(f"'{text}' is outside of the project", _IN_A_STEP)
-    return found
+    kinds = {"file": found.is_file, "folder": found.is_dir, "other": found.exists}
+    return str(found), next((kind for kind, is_kind in kinds.items() if is_kind()), "")

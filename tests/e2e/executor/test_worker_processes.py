@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -135,6 +136,81 @@ def test_what_only_one_host_may_do_at_a_time_is_one_over_all_workers(
     done = project.orch("-s", "dev", "run", "one", "--json", **cluster.environ)
     assert done.code == 0, done.out + done.err
     assert {row["status"] for row in done.host_rows.values()} == {"changed"}
+
+
+def test_local_steps_and_downloads_are_the_coordinators_and_a_delegate_is_connected_once(
+    project: OrchProject, cluster: DaskCluster
+) -> None:
+    project.add_sandbox_stage(*HOSTS, "other").write(
+        {
+            "tasks/one.yml": """
+                steps:
+                - {run: "echo $MARK {{ host.name }} $PWD", local: true, register: here}
+                - {run: "printf %s {{ here.stdout }} >mine"}
+                - {run: "echo $ORCH_RUN >>told", delegate_to: other}
+                - {copy: {path: "~/of-{{ host.name }}", src: "files/{{ host.name }}"}, delegate_to: db1}
+                - {download: {path: mine, to: "got/{{ host.name }}"}}
+                - {run: "cat got/{{ host.name }}", local: true, become: true}
+            """,
+            **{f"files/{host}": host * 20_000 for host in HOSTS},
+        }
+    )
+    environ = {**cluster.environ, "MARK": "of-orch"}
+    words = ("-s", "dev", "run", "one", "--json", "--limit", ",".join(HOSTS))
+    done = project.orch(*words, **environ)
+    assert done.code == 0, done.out + done.err
+    for host in HOSTS:
+        said = f"of-orch {host} {project.root}"
+        assert (project.root / "got" / host).read_text() == said
+        assert done.host_steps(host)[-1]["stdout"] == said
+        sent = project.root / ".orch/sandbox/dev/db1" / f"of-{host}"
+        assert sent.read_text() == host * 20_000
+    told = (project.root / ".orch/sandbox/dev/other/told").read_text().split()
+    assert len(told) == len(HOSTS)
+    assert len(set(told)) == 1
+    connected = [e["host"] for e in done.events if e["event"] == "connect_started"]
+    assert sorted(connected) == sorted((*HOSTS, "other", "(this machine)"))
+
+
+@pytest.mark.long
+def test_a_killed_workers_local_step_is_ended_and_its_delegated_hosts_are_named(
+    project: OrchProject, sshd: SshdServer, tmp_path: Path
+) -> None:
+    """The other worker's hosts cannot use the lost worker's connection."""
+    project.add_sshd_stage(sshd, {"web1": "127.0.8.1", "web2": "127.0.8.2"}, stage="dev")
+    stage = project.root / "inventories/dev/stage.yml"
+    stage.write_text(
+        json.dumps({**json.loads(stage.read_text()), "regions": {"one": ["web1"], "two": ["web2"]}})
+    )
+    project.write(
+        {
+            "tasks/one.yml": f"""
+                steps:
+                - {{run: "while [ ! -e {project.root}/go ]; do sleep .1; done", when: host.name == 'web2'}}
+                - run: echo $$ >>{project.root}/pids; sleep 600
+                  local: true
+                  when: host.name == 'web1'
+                - {{run: echo, delegate_to: web1}}
+            """
+        }
+    )
+    words = ("-s", "dev", "run", "one", "--json", "--keep-going")
+    (tmp_path / "cluster").mkdir()
+    with (
+        start_cluster(tmp_path / "cluster", 2, regions=("one", "two")) as cluster,
+        project.start_orch(*words, **cluster.environ) as process,
+    ):
+        wait_until((project.root / "pids").exists, "the local step runs")
+        cluster.workers[0].send_signal(signal.SIGKILL)
+        seen = read_until(process, lambda lines: count_of(lines, '"lost"') > 0)
+        assert_steps_ended(project)
+        (project.root / "go").touch()
+        out, err = process.communicate(timeout=60)
+    done = OrchResult(process.returncode, "".join(seen) + out, err)
+    assert done.code == 1, err
+    assert done.host_rows["web1"]["status"] == "lost"
+    assert done.host_rows["web2"]["status"] == "failed"
+    assert "web1, which it is delegated to, is unreachable" in done.host_rows["web2"]["reason"]
 
 
 def test_a_secret_is_fetched_once_and_masked(project: OrchProject, cluster: DaskCluster) -> None:
@@ -377,7 +453,7 @@ def test_an_interrupt_ends_the_steps_and_rolls_back_with_own_workers(
 
 @pytest.mark.long
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
-def test_a_worker_elsewhere_gets_the_project_and_refuses_local_steps(
+def test_a_worker_elsewhere_gets_the_project_and_uses_its_own_keys(
     project: OrchProject, tmp_path_factory: pytest.TempPathFactory, sshd: SshdServer
 ) -> None:
     project.add_sshd_stage(sshd, {"web1": "127.0.8.1", "web2": "127.0.8.2"}, stage="dev")
@@ -385,7 +461,6 @@ def test_a_worker_elsewhere_gets_the_project_and_refuses_local_steps(
         {
             "files/motd": "hello\n",
             "tasks/one.yml": f"steps: [{{copy: {{src: files/motd, path: {project.root.parent}/out}}}}]\n",
-            "tasks/local.yml": "steps: [{run: echo here, local: true}]\n",
         }
     )
     folder = tmp_path_factory.mktemp("elsewhere")
@@ -411,12 +486,62 @@ def test_a_worker_elsewhere_gets_the_project_and_refuses_local_steps(
         refused = project.orch("-s", "dev", "run", "one", **cluster.environ)
         assert refused.code == 2, refused.out
         assert f"the key file {key} does not exist: web1" in refused.err
-        (project.root / "inventories/dev/roles/one.yml").unlink()
-        refused = project.orch("-s", "dev", "run", "local", **cluster.environ)
-        assert refused.code == 2
-        assert "'echo here' is a local step, which workers on other machines cannot do" in (
-            refused.err
-        )
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_what_steps_make_on_this_machine_is_used_by_workers_elsewhere(
+    project: OrchProject, tmp_path_factory: pytest.TempPathFactory, sshd: SshdServer
+) -> None:
+    """Files of local steps and downloads are here, whole, and are uploaded by later steps."""
+    there = project.root.parent / "there"
+    hosts = {"web1": "127.0.8.1", "web2": "127.0.8.2"}
+    project.add_sshd_stage(sshd, hosts, stage="dev").write(
+        {
+            "files/page.j2": "at first\n",
+            "tasks/build.yml": """
+                steps:
+                - run: |
+                    mkdir out empty && head -c 9000000 /dev/urandom >out/big && echo small >out/small
+                    chmod 700 out/small && ln -s small out/link
+                    echo 'for {{ host.name }}' >files/page.j2
+                  local: true
+                  register: built
+            """,
+            "tasks/all.yml": "tasks: [{build: {}, once: true}, use]\n",
+            "tasks/use.yml": f"""
+                steps:
+                - copy: {{src: "{{{{ 'out/big' if built }}}}", path: "{there}/{{{{ host.name }}}}/big"}}
+                - upload: {{src: "{{{{ 'out' if built }}}}", path: "{there}/{{{{ host.name }}}}/out"}}
+                - upload: {{src: "{{{{ 'empty' if built }}}}", path: "{there}/{{{{ host.name }}}}/empty"}}
+                - template:
+                    src: "{{{{ 'files/page.j2' if built }}}}"
+                    path: "{there}/{{{{ host.name }}}}/page"
+                - {{download: {{path: "{there}/{{{{ host.name }}}}/big", to: "got/{{{{ host.name }}}}"}}}}
+                - {{download: {{path: "{there}/{{{{ host.name }}}}/out", to: "got/trees/{{{{ host.name }}}}"}}}}
+                - {{run: "echo {{{{ 'out/small' is file }}}} {{{{ run.folder }}}} {{{{ built.exit_status }}}}"}}
+                - {{download: {{path: "{there}/{{{{ host.name }}}}/out/small", to: got/trees}}, when: host.name == 'web2'}}
+            """,
+        }
+    )
+    folder = tmp_path_factory.mktemp("elsewhere")
+    with start_cluster(folder, 2, hidden=project.root) as cluster:
+        done = project.orch("-s", "dev", "run", "all", "--json", **cluster.environ)
+        assert done.code == 0, done.out + done.err
+        big = (project.root / "out/big").read_bytes()
+        for host in hosts:
+            assert (there / host / "big").read_bytes() == big
+            assert (there / host / "out/big").read_bytes() == big
+            assert (there / host / "out/link").readlink() == Path("small")
+            assert (there / host / "out/small").stat().st_mode & 0o777 == 0o700
+            assert (there / host / "empty").is_dir()
+            assert (there / host / "page").read_text() == "for web1\n"
+            assert (project.root / "got" / host).read_bytes() == big
+            assert (project.root / "got/trees" / host / "big").read_bytes() == big
+            (said,) = (s["stdout"] for s in done.host_steps(host) if "echo" in s["name"])
+            assert said == f"true {project.root} 0"
+        assert (project.root / "got/trees/small").read_text() == "small\n"
+        assert not list(Path(tempfile.gettempdir()).glob("orch-files-*"))
 
 
 def test_an_engine_that_cannot_be_used_is_explained(project: OrchProject) -> None:
