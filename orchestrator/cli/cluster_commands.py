@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +16,7 @@ from orchestrator.cli.run_commands import load_command_context, plan_options, ru
 from orchestrator.errors import Diagnostic, ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from orchestrator.commands.cluster_check import ClusterFinding
     from orchestrator.commands.cluster_setup import ClusterRow, ClusterSetup
 
 
@@ -119,6 +120,80 @@ def down_command(command_options: CommandOptions, keep: bool, force: bool) -> in
     return code
 
 
+@click.command("check", short_help="Say what is missing for runs on the workers.")
+@options.stage_options
+@options.limit_option
+@options.forks_option
+@options.ssh_config_option
+@options.persist_option
+@options.json_option
+@options.pass_options
+def check_command(command_options: CommandOptions) -> int:
+    """Check the cluster of a stage, and say what to do about what is missing. Nothing is changed.
+
+    Checks the certificates here; over SSH, each host's Python, versions, clock and process, and
+    whether it reaches the scheduler and the hosts that its workers are for, and has the keys for
+    them; then the scheduler, and that the workers can log in to all hosts of the stage.
+
+    Exit codes: 1 if something is missing, 4 if a host of the cluster is unreachable.
+    """
+    from msgspec import structs
+
+    from orchestrator.cli.run_commands import project_selector
+    from orchestrator.cli.tty_prompt import TtyPrompter
+    from orchestrator.commands.cluster_check import ClusterChecker, exit_code_of
+    from orchestrator.commands.run_plan import UserInterface
+    from orchestrator.model.text_encoding import dump_json
+    from orchestrator.output.terminal_lock import TerminalLock
+
+    setup = _load_setup(command_options, "cluster check")
+    stages = () if command_options.inventories else (setup.context.stage.name,)
+    selector = structs.replace(project_selector(command_options), stages=stages, limit=None)
+    terminal = TtyPrompter(TerminalLock())
+    checker = ClusterChecker(
+        setup,
+        selector,
+        os.environ,
+        forks=command_options.forks,
+        user_interface=UserInterface(terminal.prompt_function(), lambda _: terminal.restore()),
+        connecting=command_options.connecting,
+    )
+    mask = setup.context.secrets.masker.mask_text
+    findings = []
+    for finding in checker.check():
+        findings.append(finding)
+        if command_options.as_json:
+            click.echo(dump_json(_finding_json(finding, mask)))
+        else:
+            _print_finding(finding, mask)
+    if not command_options.as_json:
+        wrong = sum(finding.state not in ("ok", "warn") for finding in findings)
+        click.echo(f"{wrong} to do" if wrong else "nothing is missing")
+    return exit_code_of(findings)
+
+
+def _print_finding(finding: ClusterFinding, mask: Callable[[str], str]) -> None:
+    from orchestrator.model.sanitize import to_one_line
+
+    host = f"{finding.host}: " if finding.host else ""
+    words = {"ok": "ok", "warn": "warning", "fail": "missing", "unreachable": "unreachable"}
+    click.echo(
+        f"{words[finding.state]:<12}{host}{finding.check}: {to_one_line(mask(finding.message))}"
+    )
+    if finding.hint:
+        click.echo(f"{'':<12}{to_one_line(mask(finding.hint))}")
+
+
+def _finding_json(finding: ClusterFinding, mask: Callable[[str], str]) -> dict[str, object]:
+    return {
+        "host": finding.host or None,
+        "check": finding.check,
+        "state": finding.state,
+        "message": mask(finding.message),
+        "hint": mask(finding.hint),
+    }
+
+
 def _load_setup(
     command_options: CommandOptions, example: str, *, connects: bool = True
 ) -> ClusterSetup:
@@ -184,7 +259,7 @@ def _row_json(row: ClusterRow) -> dict[str, object]:
     }
 
 
-for _command in (up_command, status_command, down_command):
+for _command in (up_command, status_command, check_command, down_command):
     cluster_command.add_command(_command)
 
 CLUSTER_COMMANDS: tuple[click.Command, ...] = (cluster_command,)

@@ -63,6 +63,11 @@ class Cluster(Struct, frozen=True):
         return replace(self, nodes=tuple(node for node in self.nodes if node.host.name in names))
 
     @property
+    def scheduler(self) -> ClusterNode:
+        """Return the node of the scheduler."""
+        return next(node for node in self.nodes if node.is_scheduler)
+
+    @property
     def host_names(self) -> Mapping[str, Sequence[str]]:
         """Return the names and addresses of each host, for its certificate."""
         return {
@@ -143,6 +148,7 @@ def plan_up(
     cluster: Cluster,
     certificates: ClusterCertificates,
     *,
+    scheduler: ClusterNode,
     code: ClusterCode,
     config: Mapping[str, object],
     processes: Mapping[str, tuple[NodeProcess, ...]],
@@ -152,14 +158,14 @@ def plan_up(
 ) -> Plan:
     """Return the plan that starts the nodes of a cluster. Raises DefinitionError.
 
-    ``config`` are settings of Dask for the ``processes`` of each host. ``replaces_authority``: the
-    hosts may have certificates of another authority.
+    ``scheduler`` is the node of the scheduler, which may not be one of them. ``config`` are
+    settings of Dask for the ``processes`` of each host. ``replaces_authority``: the hosts may have
+    certificates of another authority.
     """
-    known = (certificates.authority.certificate, certificates.old_authority)
     variables: dict[str, dict[str, object]] = {}
     for node in cluster.nodes:
         name, pair = node.host.name, certificates.hosts[node.host.name]
-        digest = _node_digest(
+        digest = node_digest(
             certificates, pair.certificate, code=code, config=config, processes=processes[name]
         )
         settings = NodeSettings(digest, processes[name], config)
@@ -169,9 +175,7 @@ def plan_up(
             "digest": digest,
             "settings": msgspec.json.format(msgspec.json.encode(settings)).decode() + "\n",
             "authority": certificates.authority.certificate,
-            "known_authorities": []
-            if replaces_authority
-            else [_one_line(each) for each in known if each],
+            "known_authorities": [] if replaces_authority else _known_authorities(certificates),
             "certificate": pair.certificate,
             "key": pair.key,
             "versions": dict(code.versions),
@@ -183,8 +187,42 @@ def plan_up(
             "pip_options": list(cluster.settings.pip_options),
             "address": cluster.host_name,
             "port": cluster.settings.port,
+            "scheduler": scheduler.host.name,
+            "scheduler_log": f"{node_folder(context, cluster, scheduler)}/log/scheduler.log",
         }
     return _plan(context, "up", cluster, variables, options=options, environ=environ)
+
+
+def plan_check(
+    context: ProjectContext,
+    cluster: Cluster,
+    certificates: ClusterCertificates | None,
+    *,
+    targets: Mapping[str, str],
+    identities: Mapping[str, Sequence[str]],
+    timeout: float,
+    max_shown: int,
+    options: PlanOptions,
+    environ: Mapping[str, str],
+) -> Plan:
+    """Return the plan by which the nodes report what they have. Raises DefinitionError.
+
+    Each connects to its ``targets``, lines of a name, an address and a port, within ``timeout``
+    seconds; at most ``max_shown`` that cannot be reached are reported. ``identities`` are key files
+    that it needs.
+    """
+    variables = {
+        node.host.name: {
+            **_common_variables(context, cluster, node),
+            "known_authorities": _known_authorities(certificates) if certificates else [],
+            "targets": targets[node.host.name],
+            "identities": list(identities[node.host.name]),
+            "timeout": timeout,
+            "shown": max_shown,
+        }
+        for node in cluster.nodes
+    }
+    return _plan(context, "check", cluster, variables, options=options, environ=environ)
 
 
 def plan_down(
@@ -255,13 +293,19 @@ WantedBy=default.target
 """
 
 
+def _known_authorities(certificates: ClusterCertificates) -> list[str]:
+    """Return a line of each authority whose certificates hosts may have."""
+    known = (certificates.authority.certificate, certificates.old_authority)
+    return [_one_line(each) for each in known if each]
+
+
 def _one_line(certificate: str) -> str:
     """Return the part of a certificate that identifies it: a line of its own."""
     lines = certificate.splitlines()
     return lines[-2] if len(lines) > 2 else certificate
 
 
-def _node_digest(
+def node_digest(
     certificates: ClusterCertificates,
     certificate: str,
     *,

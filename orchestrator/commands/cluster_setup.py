@@ -12,11 +12,16 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from orchestrator.commands.cluster_certificates import CertificateFolder, TlsFiles
+from orchestrator.commands.cluster_certificates import (
+    CertificateFolder,
+    ClusterCertificates,
+    TlsFiles,
+)
 from orchestrator.commands.cluster_node import NodeProcess
 from orchestrator.commands.cluster_plan import (
     ClusterCode,
     ClusterNode,
+    node_digest,
     plan_down,
     plan_up,
     resolve_cluster,
@@ -95,6 +100,7 @@ class ClusterSetup:
                 self.context,
                 self.chosen,
                 certificates,
+                scheduler=self.cluster.scheduler,
                 code=self._code(Path(folder)),
                 config=SERVER_CONFIG,
                 processes={node.host.name: self._processes(node) for node in self.chosen.nodes},
@@ -102,6 +108,27 @@ class ClusterSetup:
                 environ=self._environ,
                 replaces_authority=new_certificates,
             )
+
+    @property
+    def installs(self) -> bool:
+        """Return True if orch is installed on the hosts."""
+        return self.cluster.settings.install
+
+    def digests(self, certificates: ClusterCertificates) -> dict[str, str]:
+        """Return what the nodes would run with if they were started now, by host."""
+        with tempfile.TemporaryDirectory(prefix="orch-wheel-") as folder:
+            code = self._code(Path(folder))
+        return {
+            node.host.name: node_digest(
+                certificates,
+                certificates.hosts[node.host.name].certificate,
+                code=code,
+                config=SERVER_CONFIG,
+                processes=self._processes(node),
+            )
+            for node in self.chosen.nodes
+            if node.host.name in certificates.hosts
+        }
 
     def plan_down(self, options: PlanOptions, *, keep: bool) -> Plan:
         """Return the plan that ends the nodes. Raises DefinitionError."""

@@ -316,7 +316,7 @@ def _divide_hosts(
     """
     divided: dict[str, list[str]] = {address: [] for address in workers}
     missing: dict[str, list[str]] = {}
-    by_region = _hosts_by_region(_hosts_of_run(plan), stage)
+    by_region = hosts_by_region(_hosts_of_run(plan), stage)
     for region, hosts in by_region.items():
         able = [address for address, resources in workers.items() if region in ("", *resources)]
         if not able:
@@ -327,7 +327,13 @@ def _divide_hosts(
     if missing:
         listed = (f"'{region}': {fold_hostnames(hosts)}" for region, hosts in missing.items())
         message = f"no worker has the resource of the region {'; '.join(listed)}"
-        raise UsageError(Diagnostic(message, None, "start one with --resources REGION=1"))
+        raise UsageError(
+            Diagnostic(
+                message,
+                None,
+                "name one under `workers` of `cluster`, or start one with --resources REGION=1",
+            )
+        )
     return {address: hosts for address, hosts in divided.items() if hosts}
 
 
@@ -355,7 +361,7 @@ def _hosts_of_run(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*plan.hosts, *(host.host for host in in_hooks), *delegates)))
 
 
-def _hosts_by_region(hosts: Sequence[str], stage: Stage) -> dict[str, list[str]]:
+def hosts_by_region(hosts: Sequence[str], stage: Stage) -> dict[str, list[str]]:
     """Return the hosts by region, '' for those in none, which come last. Raises UsageError."""
     region_of: dict[str, str] = {}
     for region, names in stage.regions.items():

@@ -85,12 +85,15 @@ def run_plan(
     connecting: ConnectionOverrides = NO_OVERRIDES,
     resumed: ResumeRequest | None = None,
     engine: RunEngine | None = None,
+    *,
+    is_recorded: bool = True,
 ) -> ExitCode:
     """Run the plan and return the exit code. The sink is always closed.
 
     ``connecting`` replaces settings of the hosts' connections. ``resumed`` is the run that
-    goes on, if it is not a new one. ``engine`` drives the hosts in other processes. Raises
-    UsageError if it cannot be used.
+    goes on, if it is not a new one. ``engine`` drives the hosts in other processes. Without
+    ``is_recorded``, the run is not one that others can refer to. Raises UsageError if the engine
+    cannot be used.
     """
     check_private(context.root, environ)
     if engine is None or not engine.uses_own_keys:
@@ -103,10 +106,10 @@ def run_plan(
 
     about = describe_plan(plan, context.secrets.masker.mask_text)
     about["is_resumable"] = options.is_resumable
-    journal = _make_journal(context, environ, warn, about, resumed)
+    journal = _make_journal(context, environ, warn, about, resumed) if is_recorded else None
     emit = EventDispatcher(
-        (running_steps, journal, sink),
-        get_log_path=lambda: str(journal.folder) if journal.folder else "",
+        (running_steps, *((journal,) if journal else ()), sink),
+        get_log_path=lambda: str(journal.folder) if journal and journal.folder else "",
         on_output_lost=cancel.cancel,
         masks=context.secrets.masker,
     )

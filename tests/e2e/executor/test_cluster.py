@@ -15,6 +15,7 @@ import pytest
 
 from tests.projects import OrchProject, OrchResult
 from tests.sshd import SshdServer, free_port, serve_sshd, wait_until
+from tests.support.user_systemd import fake_user_systemd
 
 HOSTS = {"c1": "127.0.0.1", "w1": "127.0.0.2", "web1": "127.0.0.3", "web2": "127.0.0.4"}
 
@@ -103,9 +104,15 @@ def test_a_run_uses_the_cluster_that_up_started_and_down_leaves_nothing(
     configure(project, sshd).write({"tasks/name.yml": "steps: [{run: uname, readonly: true}]\n"})
     checked = orch(project, "cluster", "up", "--check", "--json")
     assert statuses(checked) == {"c1": "would_change", "w1": "would_change"}, checked.err
+    missing = orch(project, "cluster", "check", "--json")
+    assert missing.code == 1
+    assert {each["hint"] for each in missing.events} == {"", "run `orch cluster up`"}
     assert not node_folder(sshd, "c1").exists()
     assert not (project.root / ".orch/cluster").exists()
     with running_cluster(project) as engine:
+        complete = orch(project, "cluster", "check")
+        assert complete.code == 0, complete.out
+        assert "log in: workers log in to 4 hosts" in complete.out
         ran = orch(project, "run", "name", "--engine", engine, "--json")
         assert statuses(ran) == dict.fromkeys(HOSTS, "ok"), ran.err
         shown = orch(project, "cluster", "status", "--json")
@@ -191,17 +198,17 @@ def test_a_host_with_certificates_of_another_machine_is_left_alone(
     project: OrchProject, sshd: SshdServer
 ) -> None:
     configure(project, sshd, workers=["c1"])
-    own = project.root / ".orch/cluster"
-    with running_cluster(project):
-        pid = node_pid(sshd, "c1")
-        own.rename(project.root / "elsewhere")
-        refused = orch(project, "cluster", "up")
-        assert refused.code == 1
-        assert "certificates that this machine does not have" in refused.out
-        assert node_pid(sshd, "c1") == pid
-        replaced = orch(project, "cluster", "up", "--new-certificates")
-        assert replaced.code == 0, replaced.err
-        assert node_pid(sshd, "c1") != pid
+    foreign = node_folder(sshd, "c1") / "tls/ca.pem"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("-----BEGIN CERTIFICATE-----\nabc\nxyz=\n-----END CERTIFICATE-----\n")
+    refused = orch(project, "cluster", "up")
+    assert refused.code == 1
+    assert "certificates that this machine does not have" in refused.out
+    assert [path.name for path in foreign.parent.iterdir()] == ["ca.pem"]
+    checked = orch(project, "cluster", "check")
+    assert "its certificates are those of another machine" in checked.out
+    replaced = orch(project, "cluster", "up", "--new-certificates", "--check")
+    assert replaced.code == 0, replaced.err
 
 
 @pytest.mark.long
@@ -218,10 +225,10 @@ def test_a_run_with_certificates_of_another_authority_is_refused(
         refused = orch(project, "run", "name", "--engine", engine)
         assert refused.code == 2
         assert "no connection to the scheduler" in refused.err
-        for path in sorted(own.rglob("*"), reverse=True):
-            path.unlink() if path.is_file() else path.rmdir()
-        own.rmdir()
-        (project.root / "kept").rename(own)
+        pid = node_pid(sshd, "c1")
+        assert orch(project, "cluster", "up", "--new-certificates").code == 0
+        assert node_pid(sshd, "c1") != pid
+        assert orch(project, "run", "name", "--engine", engine).code == 0
 
 
 @pytest.mark.parametrize(
@@ -244,3 +251,70 @@ def test_a_python_that_cannot_run_workers_is_refused_before_anything_changes(
     assert done.code == 1
     assert message in done.out
     assert not node_folder(sshd, "c1").exists()
+
+
+@pytest.mark.long
+def test_hosts_get_an_environment_with_the_same_code(
+    project: OrchProject, sshd: SshdServer
+) -> None:
+    python = str(Path(sys.base_prefix) / "bin" / "python3")
+    own = {"workers": ["w1"], "scheduler": "w1", "listen": HOSTS["w1"]}
+    configure(project, sshd, **own, install=True, python=python).write(
+        {"tasks/name.yml": "steps: [{run: uname, readonly: true}]\n"}
+    )
+    with running_cluster(project) as engine:
+        ran = orch(project, "run", "name", "--engine", engine, "--json")
+        assert statuses(ran) == dict.fromkeys(HOSTS, "ok"), ran.err
+        again = orch(project, "cluster", "up", "--json")
+        assert statuses(again) == {"w1": "ok"}, again.out
+        package = node_folder(sshd, "w1").glob("venv/lib/python*/site-packages/orchestrator")
+        assert len(list(package)) == 1
+        lines = children_of(node_pid(sshd, "w1")).values()
+        assert len(lines) == 2
+        assert all(line.startswith(str(node_folder(sshd, "w1") / "venv")) for line in lines)
+
+
+def test_check_names_what_workers_lack_to_reach_their_hosts(
+    project: OrchProject, sshd: SshdServer
+) -> None:
+    configure(project, sshd, workers={"eu": ["w1"]}, listen="127.0.0.9")
+    path = project.root / "inventories/real/stage.yml"
+    regions = {"eu": ["web1"], "us": ["web2"]}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "regions": regions}))
+    hosts = {name: {"address": address} for name, address in HOSTS.items()}
+    closed = free_port()
+    own = {"port": closed, "identity": "~/.ssh/of_web1"}
+    hosts["web1"]["connect"] = own  # type: ignore[assignment]
+    (project.root / "inventories/real/hosts.yml").write_text(json.dumps(hosts))
+    done = orch(project, "cluster", "check")
+    assert done.code == 1
+    assert "the region 'us' has no workers (inventories/real/stage.yml:1:" in done.out
+    assert f"w1: hosts: it does not reach web1, port {closed}: Connection refused" in done.out
+    assert "it has no key " in done.out and "/.ssh/of_web1, which is for web1" in done.out
+    assert "web2," not in done.out
+    assert not list((project.root / ".orch").rglob("events.jsonl"))
+
+
+@pytest.mark.long
+def test_with_systemd_a_unit_of_the_user_runs_the_node(
+    project: OrchProject, tmp_path: Path
+) -> None:
+    state = tmp_path / "systemd"
+    with serve_sshd(tmp_path / "sshd", environment=fake_user_systemd(state)) as sshd:
+        configure(project, sshd, workers=["c1"])
+        with running_cluster(project):
+            (unit,) = (sshd.home / ".config/systemd/user").glob("orch-cluster-real-c1-*.service")
+            assert '-m orchestrator.commands.cluster_node "%h/.orch/' in unit.read_text()
+            assert (state / f"{unit.name}.enabled").exists()
+            assert (state / "logins").read_text() == "enable-linger\n"
+            pid = node_pid(sshd, "c1")
+            assert (state / f"{unit.name}.pid").read_text() == f"{pid}\n"
+            again = orch(project, "cluster", "up", "--json")
+            assert statuses(again) == {"c1": "ok"}, again.out
+            kept = orch(project, "cluster", "down", "--keep", "--json")
+            assert statuses(kept) == {"c1": "changed"}, kept.out
+            assert not (state / f"{unit.name}.enabled").exists()
+            assert not Path(f"/proc/{pid}").exists()
+            assert (node_folder(sshd, "c1") / "tls/key.pem").exists()
+        assert not unit.exists()
+        assert not node_folder(sshd, "c1").exists()
