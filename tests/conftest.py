@@ -14,6 +14,9 @@ from tests.sshd import sshd
 
 __all__ = ["sshd"]
 
+LONG_TOO = "long or not long"
+"""The expression of markers with which `tests/run long` selects tests."""
+
 SHELLS = ("dash", "bash", "busybox")
 
 _LONGEST = (
@@ -38,15 +41,21 @@ _LONGEST = (
 )
 """The files that take longest begin first: at the end, all processes have something to do."""
 
-# How long an example takes says more of what else runs than of orch.
-settings.register_profile("orch", deadline=None)
-settings.load_profile("orch")
+# How long an example takes says more of what else runs than of orch. The examples of a short run
+# are the same each time: what fails has to do with what changed. Long runs look for new ones.
+settings.register_profile("orch", deadline=None, derandomize=True)
+settings.register_profile("long", deadline=None)
 
 # SIGINT is ignored under nohup, or in the background of a script; a shell cannot trap a signal that
 # is ignored when it starts.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Select how examples are made, before the modules of tests are imported."""
+    settings.load_profile("long" if config.option.markexpr == LONG_TOO else "orch")
 
 
 @pytest.fixture(scope="session", autouse=True)
