@@ -64,6 +64,7 @@ from orchestrator.transports.prompts import (
     CredentialStore,
     PromptCallback,
 )
+from orchestrator.transports.ssh.shared_known_hosts import OwnKnownHosts
 from orchestrator.yamlio.local_files import expand_home
 
 # not `pip install 'orch[dask]'`: that would fetch whatever has this name in the package index
@@ -190,6 +191,7 @@ class DaskEngine(Struct, frozen=True):
                 free = dict.fromkeys(_free_workers(client), everywhere)
                 divided = _divide_hosts(plan, context.stage, free)
             tasks = stack.enter_context(_WorkerTasks(client, divided, request))
+            known_hosts = OwnKnownHosts(Path.home())
             workers = Workers(
                 tasks.links,
                 {host: n for n, hosts in enumerate(divided.values()) for host in hosts},
@@ -200,7 +202,11 @@ class DaskEngine(Struct, frozen=True):
                 ).find_answer,
                 add_secret=context.secrets.masker.add_secret,
                 pack_project=partial(pack_project, context.root),
-                read_files=FileAnswers(str(context.root)),
+                answers={
+                    "files": FileAnswers(str(context.root)),
+                    "known_hosts": known_hosts.read,
+                    "record_host_key": known_hosts.record,
+                },
             )
             tasks.begin(workers, plan)
             yield workers

@@ -36,6 +36,7 @@ from orchestrator.yamlio.local_files import expand_home, path_exists
 if TYPE_CHECKING:
     from orchestrator.commands.resume import ResumeRequest
     from orchestrator.executor.worker_hosts import Workers
+    from orchestrator.transports.ssh.shared_known_hosts import SharedKnownHosts
 
 _QUIT_HINT = "press Ctrl-C again after a second to exit immediately, without rollback"
 _QUIT_NOW_HINT = "one more after a second exits immediately, without rollback"
@@ -225,12 +226,14 @@ def make_transports(
     record_host_keys: bool = True,
     environ: Mapping[str, str] | None = None,
     find_answer: AnswerSource | None = None,
+    shared_known_hosts: SharedKnownHosts | None = None,
 ) -> TransportRegistry:
     """Return the transports of a stage's hosts; the arguments are those of the registry."""
     return TransportRegistry(
         record_host_keys=record_host_keys,
         environ=environ,
         find_answer=find_answer,
+        shared_known_hosts=shared_known_hosts,
         sandbox_folder=context.root / STATE_FOLDER / "sandbox" / context.stage.name,
         hosts=context.stage.hosts,
         prompt_user=prompt,

@@ -1,4 +1,4 @@
-"""Files of the coordinator's machine that a worker on another one needs.
+"""Files of the coordinator's machine that a worker on another one needs, also known_hosts.
 
 What the worker's copy of the project has with the same contents is taken from there; the rest is
 fetched into a folder that ends with the run.
@@ -17,8 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import Diagnostic, OrchError
+from orchestrator.errors import ConnectError, Diagnostic, OrchError
 from orchestrator.executor.worker_server import Coordinator
+from orchestrator.transports.ssh.known_hosts import HostKeyMatch
 from orchestrator.yamlio.local_files import RemoteProject, display_path
 
 _PIECE_BYTES = 4 << 20
@@ -100,6 +101,41 @@ class CoordinatorFiles:
                 Path(file.name).unlink()
                 raise _changed_error(path)
             Path(file.name).replace(fetched)
+
+
+class CoordinatorKnownHosts:
+    """The known_hosts files of the coordinator's machine."""
+
+    def __init__(self, coordinator: Coordinator, project: RemoteProject) -> None:
+        """Store where the project is, which may have such files."""
+        self._coordinator, self._project = coordinator, project
+
+    def read(self, names: tuple[str, ...]) -> Sequence[tuple[str, bytes]]:
+        """Implement ``SharedKnownHosts.read``. Raises ConnectError."""
+        found: Sequence[tuple[str, bytes]]
+        found = self._ask("known_hosts", names)
+        return found
+
+    def record(
+        self, names: tuple[str, ...], name: str, key_type: str, blob: bytes, hash_name: bool
+    ) -> HostKeyMatch:
+        """Implement ``SharedKnownHosts.record``. Raises ConnectError."""
+        match: HostKeyMatch = self._ask("record_host_key", names, name, key_type, blob, hash_name)
+        return match
+
+    def _ask(self, what: str, names: tuple[str, ...], *arguments: Any) -> Any:
+        there = tuple(
+            name if name.startswith("~") else str(self._project.path_there(Path(name)))
+            for name in names
+        )
+        try:
+            answer = self._coordinator.ask(what, there, *arguments)
+        except OrchError as error:
+            reason = f"at the coordinator: {error.diagnostics[0].message}"
+            raise ConnectError("host key", reason) from error
+        if answer is None:
+            raise ConnectError("host key", "the coordinator has gone")
+        return answer
 
 
 def _batches(files: Sequence[tuple[str, int, Path]]) -> Iterator[list[tuple[str, int, Path]]]:

@@ -32,7 +32,7 @@ from orchestrator.commands.run_plan import (
     raise_fd_limit,
     with_identity_warnings,
 )
-from orchestrator.commands.worker_files import CoordinatorFiles
+from orchestrator.commands.worker_files import CoordinatorFiles, CoordinatorKnownHosts
 from orchestrator.errors import OrchError
 from orchestrator.executor import CancelToken, RunOptions
 from orchestrator.executor.connection_pool import EmitFunction
@@ -220,7 +220,9 @@ def _serve_project(
         if isinstance(event, StepsSent) and not coordinator.ask("recorded"):
             transports.reset(cancel.cancel)
 
-    transports = _make_transports(request, context, coordinator, emit, check=plan.check_mode)
+    transports = _make_transports(
+        request, context, coordinator, emit, remote, check=plan.check_mode
+    )
     hosts = {**context.stage.hosts, CONTROLLER: controller_host()}
     connections = RelayingConnections(
         hosts,
@@ -302,6 +304,7 @@ def _make_transports(
     context: ProjectContext,
     coordinator: Coordinator,
     emit: EmitFunction,
+    remote: RemoteProject | None,
     *,
     check: bool,
 ) -> TransportRegistry:
@@ -323,4 +326,5 @@ def _make_transports(
         record_host_keys=not check,
         environ={**os.environ, **request.password_files},
         find_answer=find_answer,
+        shared_known_hosts=CoordinatorKnownHosts(coordinator, remote) if remote else None,
     )

@@ -84,8 +84,8 @@ class Workers:
 
     ``worker_of`` is the index of the worker that drives a host. ``prompt`` asks the user,
     ``find_answer`` finds a password or passphrase, ``fetch_secret`` returns the value of a secret,
-    and ``pack_project`` the project's files; ``read_files`` answers what a worker asks about files
-    of this machine. ``add_secret`` is called with each secret that a worker learns.
+    and ``pack_project`` the project's files; ``answers`` has functions for other kinds of
+    questions. ``add_secret`` is called with each secret that a worker learns.
     """
 
     def __init__(
@@ -98,10 +98,10 @@ class Workers:
         add_secret: Callable[[str, str], object],
         find_answer: Callable[[Any], tuple[str | None, str]],
         pack_project: Callable[[], bytes],
-        read_files: Callable[..., Any],
+        answers: Mapping[str, Callable[..., Any]],
     ) -> None:
         """Store the ways to the workers, which are ready for calls."""
-        self.links, self.worker_of, self._read_files = links, dict(worker_of), read_files
+        self.links, self.worker_of, self._other_answers = links, dict(worker_of), answers
         self._prompt, self._fetch_secret, self._add_secret = prompt, fetch_secret, add_secret
         self._pack_project, self._find_answer = pack_project, find_answer
         self._lock = threading.Lock()
@@ -285,14 +285,12 @@ class Workers:
                 return self._fetch_secret(arguments[0])
             case "project":
                 return self._pack_project()
-            case "files":
-                return self._read_files(*arguments)
             case "is_new_download":
                 return LocalDownloads().is_new(arguments[0])
             case "download":
                 return self._download(arguments[0])
-            case _:
-                raise ValueError(f"unknown question {question.kind!r}")
+            case kind:
+                return self._other_answers[kind](*arguments)
         return None
 
     def _download(self, job: DownloadJob) -> StepResult:

@@ -102,8 +102,8 @@ class WorkerQuestion(Struct, frozen=True):
     """A worker's question to the coordinator, in which a call may wait.
 
     ``kind`` is results, enter_limit, leave_limit, lock_delegate, unlock_delegate, recorded (the
-    events before are in the journal), prompt, credential, secret, project, files, is_new_download
-    or download.
+    events before are in the journal), prompt, credential, secret, project, is_new_download,
+    download, or one of the ``answers`` of ``Workers``.
     """
 
     number: int

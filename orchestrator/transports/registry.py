@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from orchestrator.transports.openssh.openssh_connector import OpensshConnector
     from orchestrator.transports.sandbox.server import SandboxServer
     from orchestrator.transports.ssh.connector import SshConnector
+    from orchestrator.transports.ssh.shared_known_hosts import SharedKnownHosts
 
 
 class TransportRegistry:
@@ -47,7 +48,8 @@ class TransportRegistry:
     ``ssh_config`` replaces the user's file and ``system_config``, as with ``ssh -F``.
     ``project`` is the folder of the project whose broker keeps connections; without it, none are
     kept. ``persist`` replaces the hosts' own setting, in seconds. ``find_answer`` answers prompts
-    instead of the user and the environment's files.
+    instead of the user and the environment's files. With ``shared_known_hosts``, known_hosts of
+    another machine are used as well; transport ``openssh`` does not.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class TransportRegistry:
         project: Path | None = None,
         persist: float | None = None,
         find_answer: AnswerSource | None = None,
+        shared_known_hosts: SharedKnownHosts | None = None,
     ) -> None:
         environ = os.environ if environ is None else environ
         self.agents = AgentRegistry(environ, warn)
@@ -84,6 +87,7 @@ class TransportRegistry:
             project=project,
             persist=persist,
             find_answer=find_answer,
+            shared_known_hosts=shared_known_hosts,
         )
         self._connectors = _Connectors(self._settings, {})
         self._cancelled: list[_Connectors] = []  # their open connections are kept until the end
@@ -150,6 +154,7 @@ class _ConnectorSettings(Struct, frozen=True):
     project: Path | None
     persist: float | None
     find_answer: AnswerSource | None
+    shared_known_hosts: SharedKnownHosts | None
 
 
 class _Connectors:
@@ -219,10 +224,12 @@ class _Connectors:
     def _broker_for(self, host: Host, route: Route) -> BrokerClient | None:
         """Return the link to the broker if it may keep the connection to this host.
 
-        Agents are never forwarded through kept connections, and a jump host's password is only
-        known here.
+        Agents are never forwarded through kept connections, and a jump host's password and the
+        known_hosts of another machine are only known here.
         """
         project = self._settings.project
+        if self._settings.shared_known_hosts is not None:
+            return None
         if project is None or self._persist(host) <= 0 or route.connection.settings.forward_agent:
             return None
         if any(hop.connection.connect.password is not None for hop in route.jump_hosts):
@@ -304,6 +311,7 @@ class _Connectors:
                     credential_store=self.credential_store,
                     agents=self._settings.agents,
                     record_host_keys=self._settings.record_host_keys,
+                    shared_known_hosts=self._settings.shared_known_hosts,
                 )
             return self._ssh
 

@@ -33,6 +33,7 @@ from orchestrator.transports.ssh.host_key_policy import HostKeyTypeMismatchError
 from orchestrator.transports.ssh.keyring import Keyring
 from orchestrator.transports.ssh.proxy_command import ProxyCommandStream
 from orchestrator.transports.ssh.route import JumpChain, Route, format_endpoint
+from orchestrator.transports.ssh.shared_known_hosts import SharedKnownHosts
 from orchestrator.transports.ssh.target import JumpConnections, SshTarget
 from orchestrator.transports.ssh.tcp_connect import connect_tcp
 
@@ -133,12 +134,15 @@ class SshConnector:
         *,
         record_host_keys: bool,
         channel_class: type[ShellChannel] = ShellChannel,
+        shared_known_hosts: SharedKnownHosts | None = None,
     ) -> None:
         self._channel_class = channel_class
         self.flusher = WriteFlusher()
         self._stop, self._environ = stop, environ
         self._handshake_limiter = HandshakeLimiter()
-        self._known_hosts_store = KnownHostsStore(home, record_host_keys=record_host_keys)
+        self._known_hosts_store = KnownHostsStore(
+            home, record_host_keys=record_host_keys, shared=shared_known_hosts
+        )
         self._credential_store, self._agents = credential_store, agents
         self._home, self._keyring = home, Keyring(home, agents, credential_store)
         self._jump_connections = JumpConnections(self._connect_jump_host)

@@ -26,8 +26,14 @@ from orchestrator.transports.ssh.known_hosts import (
     known_hosts_name,
 )
 from orchestrator.transports.ssh.paramiko_compat import Message, PrivateTransport, SSHException
+from orchestrator.transports.ssh.shared_known_hosts import (
+    OTHER_MACHINE,
+    SharedKnownHosts,
+    known_hosts_paths,
+)
 from orchestrator.transports.ssh_config.settings import SshSettings
 
+_IF_NOT = "if not, this may be a man-in-the-middle attack"
 _HOST_CERTIFICATE = 2  # SSH_CERT_TYPE_HOST
 _KEY_FIELD_COUNTS = {"ssh-ed25519": 1}  # fields of a public key after its type
 _DEFAULT_FIELD_COUNT = 2
@@ -159,8 +165,10 @@ class HostKeyVerifier:
         *,
         record_host_keys: bool,
         settings: SshSettings | None = None,
+        shared: SharedKnownHosts | None = None,
     ) -> None:
         self._known_hosts, self._record_host_keys = known_hosts, record_host_keys
+        self._shared, self._files = shared, connect.known_hosts or STANDARD_FILES
         self._settings = settings or SshSettings(connect.address, connect.address)
         self._accept_new = connect.host_keys == "accept-new"
         self._address, self._port = connect.address, port
@@ -200,22 +208,22 @@ class HostKeyVerifier:
             if self._is_certified(certificate):
                 return
             blob = certificate.key
-        key_type = key_type_of(blob)
-        match = self._known_hosts.check(self._name, key_type, blob)
+        key_type, name = key_type_of(blob), self._name
+        match = self._known_hosts.check(name, key_type, blob)
         if match.status is HostKeyStatus.UNKNOWN and self._port != 22 and not self._alias:
             # as in ssh: a key of the host's port 22 is valid for its other ports
-            default_port_match = self._known_hosts.check(
-                known_hosts_name(self._address, 22), key_type, blob
-            )
-            match = (
-                default_port_match
-                if default_port_match.status in (HostKeyStatus.KNOWN, HostKeyStatus.REVOKED)
-                else match
-            )
+            plain_name = known_hosts_name(self._address, 22)
+            default_port_match = self._known_hosts.check(plain_name, key_type, blob)
+            if default_port_match.status in (HostKeyStatus.KNOWN, HostKeyStatus.REVOKED):
+                match, name = default_port_match, plain_name
         if match.status is HostKeyStatus.UNKNOWN and self._accept_new:
             match = self._record_key(key_type, blob)
         if match.status is not HostKeyStatus.KNOWN:
             raise self._refusal_error(match, key_type, blob)
+        for part in self._known_hosts.parts:
+            other = part.check(name, key_type, blob)
+            if other.status is HostKeyStatus.CHANGED:
+                raise self._conflict_error(match.entries[0], other.entries[0])
 
     def _known_names(self) -> tuple[str, ...]:
         """Return the host's names in known_hosts; as in ssh, port 22's name is the last resort."""
@@ -242,8 +250,13 @@ class HostKeyVerifier:
         return not why
 
     def _record_key(self, key_type: str, blob: bytes) -> HostKeyMatch:
+        hashed = self._settings.hash_known_hosts
+        if self._shared is not None and self._record_host_keys:
+            match = self._shared.record(self._files, self._name, key_type, blob, hashed)
+            if match.status is not HostKeyStatus.KNOWN:
+                return match
+            return self._known_hosts.add(self._name, key_type, blob, write_file=False)
         try:
-            hashed = self._settings.hash_known_hosts
             return self._known_hosts.add(
                 self._name, key_type, blob, write_file=self._record_host_keys, hash_name=hashed
             )
@@ -263,8 +276,7 @@ class HostKeyVerifier:
                 "host key",
                 f"the key of {self._name} changed: {_entry_location(old)} has "
                 f"{_entry_fingerprint(old)}, the host shows {fingerprint(blob)} ({key_type})",
-                f"if the host was reinstalled: ssh-keygen -f {old.path} -R '{self._name}'; "
-                "if not, this may be a man-in-the-middle attack"
+                f"if the host was reinstalled: {self._removal(old)}; {_IF_NOT}"
                 + ("; orch treats `StrictHostKeyChecking no` as accept-new" if lax else ""),
             )
         if key_match.status is HostKeyStatus.OTHER_TYPE:
@@ -274,11 +286,26 @@ class HostKeyVerifier:
                     "host key",
                     f"{self._name} shows a key of another type: {_entry_location(old)} has "
                     f"{old.key_type} {_entry_fingerprint(old)}, the host shows {shown}",
-                    f"if the host was reinstalled: ssh-keygen -f {old.path} -R '{self._name}'",
+                    f"if the host was reinstalled: {self._removal(old)}",
                 ),
                 tuple(dict.fromkeys(entry.key_type for entry in key_match.entries)),
             )
         return self._unknown_error(key_match, shown)
+
+    def _removal(self, entry: KnownHostsEntry) -> str:
+        """Return the command that removes the host's keys from a file."""
+        place = "at the coordinator, " if entry.path.startswith(OTHER_MACHINE) else ""
+        path = entry.path.removeprefix(OTHER_MACHINE)
+        return f"{place}ssh-keygen -f {path} -R '{self._name}'"
+
+    def _conflict_error(self, same: KnownHostsEntry, other: KnownHostsEntry) -> ConnectError:
+        return ConnectError(
+            "host key",
+            f"two keys are known for {self._name}: {_entry_location(same)} has "
+            f"{_entry_fingerprint(same)}, which the host shows, {_entry_location(other)} has "
+            f"{_entry_fingerprint(other)}",
+            f"if the host was reinstalled: {self._removal(other)}; {_IF_NOT}",
+        )
 
     def _revoked_error(self, entry: KnownHostsEntry, subject: str, key_text: str) -> ConnectError:
         return ConnectError(
@@ -288,7 +315,9 @@ class HostKeyVerifier:
         )
 
     def _unknown_error(self, key_match: HostKeyMatch, key_text: str) -> ConnectError:
-        files = ", ".join(str(path) for path in self._known_hosts.paths)
+        files, first = ", ".join(map(str, self._known_hosts.paths)), self._known_hosts.paths[0]
+        if self._shared is not None:
+            files, first = f"{files}, here or at the coordinator", Path(self._files[0])
         ca_note = ""
         if key_match.authority:
             location = _entry_location(key_match.authority)
@@ -298,15 +327,20 @@ class HostKeyVerifier:
             "host key",
             f"{self._name} is not in {files}{ca_note}; its key is {key_text}",
             f"compare that with `ssh-keygen -lf` on the host, then: ssh-keyscan {port}"
-            f"{self._address} >> {self._known_hosts.paths[0]}; or set `host_keys: accept-new`",
+            f"{self._address} >> {first}; or set `host_keys: accept-new`",
         )
 
 
 class KnownHostsStore:
-    """The known_hosts indexes of a run, one for each set of files. Each is read once."""
+    """The known_hosts indexes of a run, one for each set of files. Each is read once.
 
-    def __init__(self, home: Path, *, record_host_keys: bool) -> None:
-        self._home, self._record_host_keys = home, record_host_keys
+    With ``shared``, the same files of another machine are used as well.
+    """
+
+    def __init__(
+        self, home: Path, *, record_host_keys: bool, shared: SharedKnownHosts | None = None
+    ) -> None:
+        self._home, self._record_host_keys, self._shared = home, record_host_keys, shared
         self._lock = threading.Lock()
         self._indexes: dict[tuple[str, ...], KnownHosts] = {}
 
@@ -320,18 +354,28 @@ class KnownHostsStore:
                 self._indexes[names] = self._load_index(names)
             hosts = self._indexes[names]
         return HostKeyVerifier(
-            hosts, connect, port, record_host_keys=self._record_host_keys, settings=settings
+            hosts,
+            connect,
+            port,
+            record_host_keys=self._record_host_keys,
+            settings=settings,
+            shared=self._shared,
         )
 
     def _load_index(self, names: tuple[str, ...]) -> KnownHosts:
-        names = ("/dev/null",) if names == ("none",) else names
-        paths = [self._home / n[2:] if n.startswith("~/") else Path(n) for n in names]
+        paths = known_hosts_paths(names, self._home)
         try:
-            return KnownHosts(paths)
+            index = KnownHosts(paths)
+            if self._shared is not None:
+                others = self._shared.read(names)
+                index.parts = KnownHosts(paths), KnownHosts(())
+                index.parts[1].include(others)
+                index.include(others)
         except OSError as error:
             raise ConnectError(
                 "host key", f"can't read {error.filename}: {error.strerror}"
             ) from error
+        return index
 
 
 def _entry_location(entry: KnownHostsEntry) -> str:

@@ -9,7 +9,7 @@ import hmac
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -58,11 +58,13 @@ class KnownHosts:
     name must be hashed with each line's salt. To accept a key, this is done only for the lines
     with the same key; for all lines only if the key is not accepted.
     Files that do not exist count as empty. Raises OSError if a file cannot be read.
+    ``parts`` are the indexes that it was joined from, if it was.
     Thread-safe: only ``add`` changes the index, and it only adds to it.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = tuple(paths)
+        self.parts: tuple[KnownHosts, ...] = ()
         self._adding = threading.Lock()
         self._plain: dict[str, list[KnownHostsEntry]] = {}
         self._patterns: list[KnownHostsEntry] = []
@@ -74,6 +76,14 @@ class KnownHosts:
         for path in reversed(self.paths):
             self._bytes_read = self._lines_read = 0
             self._index_lines(path, _read_or_empty(path))
+
+    def include(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Index the lines of other files as well, each given by its path and content."""
+        read = self._bytes_read, self._lines_read
+        for path, data in files:
+            self._lines_read = 0
+            self._index_lines(path, data)
+        self._bytes_read, self._lines_read = read
 
     def key_types(self, name: str) -> tuple[str, ...]:
         """Return the key types of the unhashed lines for ``name``."""
@@ -141,7 +151,7 @@ class KnownHosts:
         if size > self._bytes_read:
             self._index_lines(path, os.pread(file, size - self._bytes_read, self._bytes_read))
 
-    def _index_lines(self, path: Path, data: bytes) -> None:
+    def _index_lines(self, path: Path | str, data: bytes) -> None:
         rows = data.decode("utf-8", "replace").split("\n")
         for number, row in enumerate(rows, self._lines_read + 1):
             entry = _parse_line(str(path), number, row)

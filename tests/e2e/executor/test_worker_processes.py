@@ -489,6 +489,51 @@ def test_a_worker_elsewhere_gets_the_project_and_uses_its_own_keys(
 
 
 @pytest.mark.long
+def test_the_coordinators_known_hosts_are_the_workers_as_well(
+    project: OrchProject, cluster: DaskCluster, sshd: SshdServer
+) -> None:
+    """The workers have a home of their own, without known_hosts at first."""
+    project.add_sshd_stage(sshd, {"web1": "127.0.8.1", "web2": "127.0.8.2"}, stage="dev")
+    stage = project.root / "inventories/dev/stage.yml"
+    connect = json.loads(stage.read_text())["connect"]
+    del connect["known_hosts"]
+    stage.write_text(json.dumps({"connect": connect}))
+    words = ("-s", "dev", "exec", "--json", "--readonly", "--", "true")
+    ours = project.root.parent / "home/.ssh/known_hosts"
+    theirs = cluster.folder / "home/.ssh/known_hosts"
+    refused = project.orch(*words, **cluster.environ)
+    assert refused.code == 4, refused.out + refused.err
+    assert "here or at the coordinator" in refused.host_rows["web1"]["reason"]
+
+    # a line of the coordinator's file is enough, and what is accepted is added to it
+    ours.parent.mkdir()
+    name = f"[127.0.8.1]:{sshd.port}"
+    ours.write_text(f"{name} {sshd.host_key}\n")
+    done = project.orch(*words, **cluster.environ)
+    assert {row["status"] for row in done.host_rows.values()} == {"ok", "unreachable"}
+    assert done.host_rows["web1"]["status"] == "ok"
+    stage.write_text(json.dumps({"connect": {**connect, "host_keys": "accept-new"}}))
+    done = project.orch("-s", "dev", "exec", "--json", "--", "true", **cluster.environ)
+    assert done.code == 0, done.out + done.err
+    (added,) = ours.read_text().splitlines()[1:]  # the name may be hashed
+    assert added.endswith(sshd.host_key)
+    assert not theirs.exists()
+
+    # the worker's own lines count as well: another key there is a conflict
+    theirs.parent.mkdir()
+    other = sshd.key.with_suffix(".pub").read_text().split()[1]
+    theirs.write_text(f"{name} ssh-ed25519 {other}\n")
+    try:
+        refused = project.orch(*words, **cluster.environ)
+    finally:
+        shutil.rmtree(theirs.parent)
+    assert refused.host_rows["web2"]["status"] == "ok"
+    reason = refused.host_rows["web1"]["reason"]
+    assert f"two keys are known for {name}: coordinator:{ours}:1 has SHA256:" in reason
+    assert f"which the host shows, {theirs}:1 has SHA256:" in reason
+
+
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
 def test_what_steps_make_on_this_machine_is_used_by_workers_elsewhere(
     project: OrchProject, tmp_path_factory: pytest.TempPathFactory, sshd: SshdServer

@@ -14,7 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.errors import ConnectError
+from orchestrator.model.host import ConnectionOptions
+from orchestrator.transports.ssh.host_key_policy import KnownHostsStore
 from orchestrator.transports.ssh.known_hosts import HostKeyStatus, KnownHosts, known_hosts_name
+from orchestrator.transports.ssh.shared_known_hosts import OwnKnownHosts
 
 ED = "ssh-ed25519"
 
@@ -235,3 +239,59 @@ def test_names_with_ports() -> None:
     assert known_hosts_name("Web1", 22) == "web1"
     assert known_hosts_name("web1", 2222) == "[web1]:2222"
     assert known_hosts_name("::1", 22) == "::1"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "refusal"),
+    [
+        ("", known_hosts_line("web"), ""),
+        (known_hosts_line("web"), "", ""),
+        (known_hosts_line("web"), known_hosts_line("w*"), ""),
+        ("", known_hosts_line("web,web2", "b"), "the key of web changed: coordinator:"),
+        (known_hosts_line("web"), known_hosts_line("web", "b"), "two keys are known for web"),
+        (known_hosts_line("web", "b"), known_hosts_line("web"), "two keys are known for web"),
+        (known_hosts_line("web"), known_hosts_line("web", "b", "ssh-rsa"), ""),
+        (known_hosts_line("web"), known_hosts_line("web", marker="@revoked"), "is revoked"),
+        (known_hosts_line("web", marker="@revoked"), known_hosts_line("web"), "is revoked"),
+        ("", known_hosts_line("other"), "here or at the coordinator"),
+    ],
+)
+def test_lines_of_another_machine_count_like_ones_own(
+    tmp_path: Path, ours: str, theirs: str, refusal: str
+) -> None:
+    for home, line in (("here", ours), ("there", theirs)):
+        (tmp_path / home / ".ssh").mkdir(parents=True)
+        (tmp_path / home / ".ssh/known_hosts").write_text(f"\n{line}\n")
+    store = KnownHostsStore(
+        tmp_path / "here", record_host_keys=True, shared=OwnKnownHosts(tmp_path / "there")
+    )
+    verifier = store.verifier_for(ConnectionOptions("web"), 22)
+    if not refusal:
+        verifier.verify(key_blob("a"))
+        return
+    with pytest.raises(ConnectError, match=refusal) as refused:
+        verifier.verify(key_blob("a"))
+    if "two keys" in refusal or "changed" in refusal:
+        assert f"coordinator:{tmp_path}/there/.ssh/known_hosts:2 has" in refused.value.reason
+
+
+def test_accepted_keys_are_added_on_the_other_machine_and_the_first_one_counts(
+    tmp_path: Path,
+) -> None:
+    shared = OwnKnownHosts(tmp_path / "there")
+    first, second = (
+        KnownHostsStore(tmp_path / name, record_host_keys=True, shared=shared).verifier_for(
+            ConnectionOptions("web", host_keys="accept-new"), 22
+        )
+        for name in ("one", "two")
+    )
+    first.verify(key_blob("a"))
+    first.verify(key_blob("a"))
+    second.verify(key_blob("a"))
+    third = KnownHostsStore(tmp_path / "three", record_host_keys=True, shared=shared)
+    changed = third.verifier_for(ConnectionOptions("web", host_keys="accept-new"), 22)
+    with pytest.raises(ConnectError, match="the key of web changed"):
+        changed.verify(key_blob("b"))
+    line = known_hosts_line("web").removesuffix(" me@here")
+    assert (tmp_path / "there/.ssh/known_hosts").read_text() == f"{line}\n"
+    assert not any((tmp_path / name).exists() for name in ("one", "two", "three"))
