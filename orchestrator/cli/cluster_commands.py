@@ -217,6 +217,7 @@ def _missing_error(setup: ClusterSetup, missing: Sequence[str]) -> UsageError:
 
 
 def _print_rows(rows: Sequence[ClusterRow]) -> None:
+    from orchestrator.model.sanitize import to_one_line
     from orchestrator.output.console import open_console
     from orchestrator.output.tables import TableColumn, table_lines
 
@@ -233,11 +234,11 @@ def _print_rows(rows: Sequence[ClusterRow]) -> None:
     cells = [
         (
             row.host,
-            row.process,
+            to_one_line(row.process),
             row.state or "runs",
-            ", ".join(row.regions),
+            to_one_line(", ".join(row.regions)),
             f"{row.busy} of {row.threads}" if row.threads else "",
-            row.versions.get("orch", ""),
+            to_one_line(row.versions.get("orch", "")),
             row.expires.strftime("%Y-%m-%d") if row.expires else "",
         )
         for row in rows

@@ -26,6 +26,7 @@ from orchestrator.inventory.hostnames import parse_host_spec
 from orchestrator.model.event import ConnectFinished, EventSink, RunEvent, StepFinished
 from orchestrator.model.host import SSH_TRANSPORTS, ConnectionOverrides, Host
 from orchestrator.model.host_folding import fold_hostnames
+from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.planner.plan import Plan
 
 _UP = "run `orch cluster up`"
@@ -33,6 +34,7 @@ _SSH_PORT = 22
 _TIMEOUT = 5.0
 _MAX_SHOWN = 50
 _MAX_CLOCK_DIFFERENCE = 300.0
+_NUMBER = lazy_regex(r"[0-9]{1,12}")
 _CHECK_MODE = PlanOptions(check=True)
 """Nothing is changed, neither known_hosts here."""
 
@@ -50,16 +52,29 @@ class ClusterFinding(Struct, frozen=True):
     state: str = "ok"
 
 
+class _Target(Struct, frozen=True):
+    """What a node has to reach for a host."""
+
+    host: str
+    address: str
+    port: int
+
+    @property
+    def line(self) -> str:
+        """Return the line that the node reads."""
+        return f"{self.address}\t{self.port}"
+
+
 class NodeReport(Struct):
     """What a host of the cluster has reported.
 
     ``missing_keys`` are numbers of key files, from 0. ``closed`` are the targets that it does not
-    reach: name, address, port and reason.
+    reach: their numbers, from 0, with the reason.
     """
 
     values: dict[str, str] = field(default_factory=dict)
     missing_keys: list[int] = field(default_factory=list)
-    closed: list[tuple[str, str, str, str]] = field(default_factory=list)
+    closed: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> NodeReport:
@@ -67,12 +82,13 @@ class NodeReport(Struct):
         report = cls()
         for line in text.splitlines():
             word, _, rest = line.partition(" ")
-            fields = rest.split("\t")
-            if word == "lacks" and rest.isdecimal():
-                report.missing_keys.append(int(rest))
-            elif word == "closed" and len(fields) == 4:
-                name, address, port, reason = fields
-                report.closed.append((name, address, port, reason))
+            number, _, reason = rest.partition(" ")
+            if word in ("lacks", "closed") and not _NUMBER.fullmatch(number):
+                continue
+            if word == "lacks":
+                report.missing_keys.append(int(number))
+            elif word == "closed":
+                report.closed[int(number)] = reason
             else:
                 report.values[word] = rest
         return report
@@ -151,7 +167,10 @@ class ClusterChecker:
             self._setup.chosen,
             certificates,
             targets={
-                node.host.name: "\n".join(self._targets(node)) for node in self._setup.chosen.nodes
+                node.host.name: "\n".join(
+                    f"{each.address}\t{each.port}" for each in self._targets(node)
+                )
+                for node in self._setup.chosen.nodes
             },
             identities={
                 node.host.name: sorted(self._identities(node)) for node in self._setup.chosen.nodes
@@ -193,7 +212,7 @@ class ClusterChecker:
         else:
             yield ClusterFinding(name, "process", "runs")
         clock = values.get("clock", "")
-        if clock.isdecimal() and abs(int(clock) - time.time()) > _MAX_CLOCK_DIFFERENCE:
+        if _NUMBER.fullmatch(clock) and abs(int(clock) - time.time()) > _MAX_CLOCK_DIFFERENCE:
             message = "its clock differs by more than 5 minutes from that of this machine"
             hint = "set it: certificates are not valid before they are made"
             yield ClusterFinding(name, "clock", message, hint, "fail")
@@ -202,18 +221,18 @@ class ClusterChecker:
     def _check_reach(self, node: ClusterNode, report: NodeReport) -> Iterator[ClusterFinding]:
         """Yield which of the scheduler and of its hosts a node does not reach."""
         name = node.host.name
-        closed = list(report.closed)
-        if closed and not closed[0][0]:
-            _, address, port, reason = closed.pop(0)
-            if "node" in report.values:
-                message = f"it does not reach the scheduler at {address}:{port}: {reason}"
-                hint = "open the port between them, or set `address` of `cluster`"
-                yield ClusterFinding(name, "scheduler", message, hint, "fail")
+        targets = self._targets(node)
         reasons: dict[str, list[str]] = {}
-        for target, _, port, reason in closed:
-            reasons.setdefault(f"port {port}: {reason}", []).append(target)
-        for text, targets in reasons.items():
-            message = f"it does not reach {fold_hostnames(targets)}, {text}"
+        for number, reason in report.closed.items():
+            if 0 < number < len(targets):
+                target = targets[number]
+                reasons.setdefault(f"port {target.port}: {reason}", []).append(target.host)
+        if 0 in report.closed and "node" in report.values:
+            message = f"it does not reach the scheduler at {self._setup.cluster.address}: "
+            hint = "open the port between them, or set `address` of `cluster`"
+            yield ClusterFinding(name, "scheduler", message + report.closed[0], hint, "fail")
+        for text, unreached in reasons.items():
+            message = f"it does not reach {fold_hostnames(unreached)}, {text}"
             hint = "let it in, or name a `jump` host; or other `workers` for the region"
             yield ClusterFinding(name, "hosts", message, hint, "fail")
         identities = sorted(self._identities(node).items())
@@ -313,16 +332,13 @@ class ClusterChecker:
         found = [host for region in ("", *node.regions) for host in self._regions.get(region, ())]
         return [host for host in found if host.connect.transport in SSH_TRANSPORTS]
 
-    def _targets(self, node: ClusterNode) -> Iterator[str]:
-        """Yield lines of name, address and port: of the scheduler ('' is its name), and hosts."""
+    def _targets(self, node: ClusterNode) -> list[_Target]:
+        """Return what a node has to reach: the scheduler, which is first, and its hosts."""
         cluster = self._setup.cluster
-        yield f"\t{cluster.host_name}\t{cluster.settings.port}"
-        seen = set()
+        found = {(cluster.host_name, cluster.settings.port): "the scheduler"}
         for host in self._hosts_of(node):
-            address, port = self._first_hop(host)
-            if (address, port) not in seen:
-                seen.add((address, port))
-                yield f"{host.name}\t{address}\t{port}"
+            found.setdefault(self._first_hop(host), host.name)
+        return [_Target(host, address, port) for (address, port), host in found.items()]
 
     def _first_hop(self, host: Host) -> tuple[str, int]:
         """Return the address and port to which a worker connects for a host."""
@@ -371,7 +387,7 @@ def _check_python(
     else:
         yield ClusterFinding(name, "Python", python)
     found: Mapping[str, str] = {}
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         loaded = json.loads(values.get("versions", ""))
         found = loaded if isinstance(loaded, dict) else {}
     differ = [

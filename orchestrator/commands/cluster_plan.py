@@ -207,7 +207,7 @@ def plan_check(
 ) -> Plan:
     """Return the plan by which the nodes report what they have. Raises DefinitionError.
 
-    Each connects to its ``targets``, lines of a name, an address and a port, within ``timeout``
+    Each connects to its ``targets``, lines of an address and a port, within ``timeout``
     seconds; at most ``max_shown`` that cannot be reached are reported. ``identities`` are key files
     that it needs.
     """

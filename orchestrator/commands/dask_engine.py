@@ -675,7 +675,7 @@ class _WorkerTasks:
                 link.send(Notice("alive"))
 
 
-_CLUSTER_HINT = "see the guide on several workers"
+_CLUSTER_HINT = "`orch cluster check` says what is missing; see the guide on several workers"
 _END_TIMEOUT = 10.0
 _CONNECT_TIMEOUT = 10.0
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from orchestrator import playbook
 from orchestrator.commands import lint_variables
+from orchestrator.commands.cluster_plan import resolve_cluster
 from orchestrator.commands.context import ProjectSelector, load_context, new_run
 from orchestrator.commands.inventory_access import inventory_access
 from orchestrator.commands.lint_variables import (
@@ -115,6 +116,8 @@ def lint_project(
     for stage in [stages_by_name[name] for name in stage_names or stage_list.names]:
         if stage is not None:
             notes += stage.notes
+            if stage.cluster is not None:
+                errors.collect_errors(partial(resolve_cluster, stage))
             if loaded:  # otherwise the names that tasks define are unknown
                 check = partial(lint_variables.check_variables, stage, runtime_names, str(root))
                 if stage.is_ansible:

@@ -674,10 +674,11 @@ FILES_HELP: Mapping[str, str] = {
     "not begin with `_`, or what `FilterModule` of a filter plugin of Ansible returns; "
     "`orch doc filters` lists them",
     ".orch/": "State of this machine: recorded runs, commands of the console, their index, the "
-    "sandbox. Not for version control",
+    "sandbox, certificates of clusters. Not for version control",
     "~/.ssh/config, /etc/ssh/ssh_config": "Settings of ssh, which orch reads as ssh does",
     "~/.ssh/known_hosts": "Host keys",
     "$XDG_RUNTIME_DIR/orch/": "The socket of the process that keeps connections, and its log",
+    "~/.orch/cluster/": "On the hosts of a cluster: what `orch cluster up` has installed there",
     "~/.cache/orch/": "Compiled templates of tasks and modules. It can be removed at any time",
 }
 """The files that orch reads and writes."""
