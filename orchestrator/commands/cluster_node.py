@@ -30,7 +30,7 @@ _FIRST_DELAY, _MAX_DELAY = 0.5, 30.0
 """Seconds before a process that ended is started again: more for one that ends soon each time."""
 _LONG_RUN = 60.0
 _END_TIMEOUT = 10.0
-_START_TIMEOUT = 20.0
+_START_TIMEOUT = 60.0
 _POLL = 0.05
 _SHOWN_LOG_CHARS = 2000
 

@@ -42,7 +42,7 @@ from orchestrator.journal import check_private
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.planner.plan import Plan
 
-START_TIMEOUT = 60.0
+START_TIMEOUT = 90.0
 """Seconds for the workers to register with their scheduler."""
 
 _PROBE_TIMEOUT = 5.0
