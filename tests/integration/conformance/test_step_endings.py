@@ -121,9 +121,9 @@ def test_cancel_during_a_timeout_s_grace_lets_nothing_follow(
             StepCommand(1, text, timeout=timeout, ignore_failure=True),
             StepCommand(2, "echo no"),
         )
-        seen = running.recording
-        wait_until(lambda seen=seen: seen.stdout_of(1) or 1 in seen.endings, "the timeout")
-        if seen.stdout_of(1):
+        recording = running.recording
+        wait_until(lambda each=recording: each.stdout_of(1) or 1 in each.endings, "the timeout")
+        if recording.stdout_of(1):
             break
         running.wait()  # a slow machine: the trap was not set yet
     session.cancel()
