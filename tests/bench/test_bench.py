@@ -34,6 +34,21 @@ def test_orch_and_ssh_do_all_of_the_work(tmp_path: Path, workload: str) -> None:
     assert "FAILED" not in "".join(format_table(workload, 2, found))
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("worker_processes", "--hosts", "20", "--steps", "2", "--repeat", "1"),
+        ("regions", "--hosts", "20", "--regions", "2", "--delay", "0.01"),
+    ],
+)
+def test_workers_do_all_of_the_work(words: tuple[str, ...]) -> None:
+    name, *options = words
+    command = [sys.executable, "-m", f"tests.bench.{name}", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert "20 canned hosts" in done.stdout
+
+
 def test_commands_over_kept_connections_do_all_of_the_work(tmp_path: Path) -> None:
     with start_farm(tmp_path / "farm") as host_farm:
         found = measure_kept(host_farm, "W1", 2, 1)

@@ -59,7 +59,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--forks", type=int, default=100)
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args(words)
-    dask_engine._CONFIG["distributed.worker.preload"] = [MODULE]  # type: ignore[index]
+    dask_engine._LOCAL_CONFIG["distributed.worker.preload"] = [MODULE]  # type: ignore[index]
     with tempfile.TemporaryDirectory(prefix="orch-bench-") as folder:
         bench = CannedRun(Path(folder), options.hosts, options.steps, options.forks)
         runs: dict[int, list[dict[str, float]]] = {0: [], options.workers: []}
