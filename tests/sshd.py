@@ -164,13 +164,13 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def wait_until(condition: object, what: str) -> None:
+def wait_until(condition: object, what: str, timeout: float = START_TIMEOUT) -> None:
     """Return as soon as ``condition()`` is true; fail the test after a timeout."""
     assert callable(condition)
-    end = time.monotonic() + START_TIMEOUT
+    end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
-            pytest.fail(f"waited {START_TIMEOUT:g} s for {what}, which did not come")
+            pytest.fail(f"waited {timeout:g} s for {what}, which did not come")
         time.sleep(0.01)
 
 

@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
@@ -53,7 +53,7 @@ from orchestrator.errors import Diagnostic, SourcePosition, UsageError, suggest_
 from orchestrator.executor import RunOptions
 from orchestrator.executor.worker_hosts import Workers
 from orchestrator.executor.worker_messages import Notice, WorkerEnded, WorkerFailed, WorkerReady
-from orchestrator.executor.worker_server import MessageSender
+from orchestrator.executor.worker_server import ALIVE_SECONDS, LOST_SECONDS, MessageSender
 from orchestrator.model.host import ConnectionOverrides, Stage
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.planner.plan import CONTROLLER, Plan
@@ -70,9 +70,6 @@ from orchestrator.yamlio.local_files import expand_home
 # not `pip install 'orch[dask]'`: that would fetch whatever has this name in the package index
 EXTRA_HINT = f"install it beside orch: {sys.executable} -m pip install distributed"
 
-_ALIVE_SECONDS = 10.0
-"""How often the coordinator tells its workers that it still runs."""
-
 _FOLDER_PREFIX = "orch-dask-"
 
 _GATHER_CALLS = 0.01
@@ -88,6 +85,9 @@ _PLAN_TIMEOUT_PER_HOST = 0.02  # seconds more to plan a run of many hosts
 _QUEUE_SIZE = 64
 """How many batches of messages may wait in a queue before its sender does."""
 
+_TCP_TIMEOUT = f"{LOST_SECONDS + ALIVE_SECONDS:.0f}s"
+"""When Dask takes a silent connection for lost: not before orch does."""
+
 SERVER_CONFIG: Mapping[str, Any] = {
     # a task that may have begun is never begun again
     "distributed.scheduler.allowed-failures": 0,
@@ -100,6 +100,7 @@ SERVER_CONFIG: Mapping[str, Any] = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "distributed.comm.require-encryption": True,
+    "distributed.comm.timeouts.tcp": _TCP_TIMEOUT,
     # Dask's web servers cannot be left out, but serve nothing
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
@@ -174,7 +175,6 @@ class DaskEngine(Struct, frozen=True):
         Raises UsageError if a worker cannot take part or has another plan; nothing was contacted
         then.
         """
-        never, count = threading.Event(), min(self.choice.processes, len(plan.hosts))
         request = self._make_request(plan, context, options, connecting)
         request = replace(request, has_prompt=prompt is not None)
         with ExitStack() as stack:
@@ -183,33 +183,78 @@ class DaskEngine(Struct, frozen=True):
                     self.choice.address
                 )
                 client = stack.enter_context(_connect_to_cluster(self.choice.address, files))
-                divided = _divide_hosts(plan, context.stage, _free_workers(client))
             else:
+                count = min(self.choice.processes, len(plan.hosts))
                 self.tell(f"starting {count} workers")
                 client = stack.enter_context(_local_cluster(count))
-                everywhere = frozenset(map(str, context.stage.regions))
-                free = dict.fromkeys(_free_workers(client), everywhere)
-                divided = _divide_hosts(plan, context.stage, free)
-            tasks = stack.enter_context(_WorkerTasks(client, divided, request))
-            known_hosts = OwnKnownHosts(Path.home())
-            workers = Workers(
-                tasks.links,
-                {host: n for n, hosts in enumerate(divided.values()) for host in hosts},
-                prompt=(lambda text, echo: prompt(text, echo, never)) if prompt else None,
-                fetch_secret=context.secrets.resolve_secret,
-                find_answer=CredentialStore(
-                    prompt, self.environ, never, context.secrets.masker.add_secret
-                ).find_answer,
-                add_secret=context.secrets.masker.add_secret,
-                pack_project=partial(pack_project, context.root),
-                answers={
-                    "files": FileAnswers(str(context.root)),
-                    "known_hosts": known_hosts.read,
-                    "record_host_key": known_hosts.record,
-                },
-            )
-            tasks.begin(workers, plan)
-            yield workers
+            yield self._begin_run(stack, client, plan, context, request, prompt)
+
+    def _begin_run(
+        self,
+        stack: ExitStack,
+        client: Any,
+        plan: Plan,
+        context: ProjectContext,
+        request: WorkerRequest,
+        prompt: PromptCallback | None,
+    ) -> Workers:
+        """Return the workers once all of them have the plan; ``stack`` ends them.
+
+        One that ends before is replaced, as nothing was contacted yet. Raises UsageError.
+        """
+        gone: set[str] = set()
+        while True:
+            free = self._find_workers(client, plan, context.stage, gone)
+            divided = _divide_hosts(plan, context.stage, free)
+            with ExitStack() as attempt:
+                try:
+                    tasks = attempt.enter_context(_WorkerTasks(client, divided, request))
+                    tasks.meet()
+                    workers = self._make_workers(tasks, divided, context, prompt)
+                    tasks.begin(workers, plan)
+                except _WorkerGoneError as error:
+                    gone.add(error.address)
+                    self.tell(f"{error}; its hosts are given to another one")
+                    continue
+                stack.push(attempt.pop_all())
+                return workers
+
+    def _find_workers(
+        self, client: Any, plan: Plan, stage: Stage, gone: Container[str]
+    ) -> dict[str, frozenset[str]]:
+        """Return the workers that may take part, each with its regions. Raises UsageError."""
+        if self.choice.address:
+            return _free_workers(client, gone)
+        with suppress(TimeoutError):  # one that has ended is started again
+            count = min(self.choice.processes, len(plan.hosts))
+            client.wait_for_workers(count, timeout=_START_TIMEOUT)
+        everywhere = frozenset(map(str, stage.regions))
+        return dict.fromkeys(_free_workers(client, gone), everywhere)
+
+    def _make_workers(
+        self,
+        tasks: _WorkerTasks,
+        divided: Mapping[str, Sequence[str]],
+        context: ProjectContext,
+        prompt: PromptCallback | None,
+    ) -> Workers:
+        never, masker = threading.Event(), context.secrets.masker
+        known_hosts = OwnKnownHosts(Path.home())
+        credentials = CredentialStore(prompt, self.environ, never, masker.add_secret)
+        return Workers(
+            tasks.links,
+            {host: n for n, hosts in enumerate(divided.values()) for host in hosts},
+            prompt=(lambda text, echo: prompt(text, echo, never)) if prompt else None,
+            fetch_secret=context.secrets.resolve_secret,
+            find_answer=credentials.find_answer,
+            add_secret=masker.add_secret,
+            pack_project=partial(pack_project, context.root),
+            answers={
+                "files": FileAnswers(str(context.root)),
+                "known_hosts": known_hosts.read,
+                "record_host_key": known_hosts.record,
+            },
+        )
 
     def _make_request(
         self,
@@ -273,7 +318,9 @@ def _connect_to_cluster(address: str, files: TlsFiles | None) -> Iterator[Any]:
     """
     distributed = import_distributed()
     silence_logs()
-    importlib.import_module("dask").config.refresh()
+    dask = importlib.import_module("dask")
+    dask.config.refresh()
+    dask.config.set({"distributed.comm.timeouts.tcp": _TCP_TIMEOUT})
     security = security_of(files) if files else distributed.Security(require_encryption=True)
     if not security.tls_client_cert:
         message = f"no certificate for {address} is configured"
@@ -287,16 +334,25 @@ def _connect_to_cluster(address: str, files: TlsFiles | None) -> Iterator[Any]:
     except (OSError, ValueError) as error:
         message = f"no connection to the scheduler {address}: {str(error) or 'it does not answer'}"
         raise UsageError(Diagnostic(message, None, _CLUSTER_HINT)) from None
-    with client:
+    try:
         yield client
+    finally:
+        _close_client(client)
 
 
-def _free_workers(client: Any) -> dict[str, frozenset[str]]:
+def _close_client(client: Any) -> None:
+    """Close the connection to the scheduler, also if that does not answer any more."""
+    with suppress(OSError, TimeoutError):
+        client.close(timeout=_CLOSE_TIMEOUT)
+
+
+def _free_workers(client: Any, gone: Container[str] = ()) -> dict[str, frozenset[str]]:
     """Return the addresses of workers that have a free thread, each with its resources.
 
-    Raises UsageError if there are none.
+    Those in ``gone`` are left out. Raises UsageError if there are none.
     """
-    found = client.scheduler_info(n_workers=-1)["workers"]
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    found = {address: worker for address, worker in workers.items() if address not in gone}
     if not found:
         raise UsageError(Diagnostic("the scheduler has no workers", None, _CLUSTER_HINT))
     tasks = client.processing()
@@ -468,19 +524,46 @@ def security_of(files: TlsFiles) -> Any:
 
 def silence_logs() -> None:
     """Keep the logs of Dask off the user's terminal: what matters is reported by this module."""
-    for name in ("distributed", "tornado", "asyncio"):
+    names = ("distributed", "tornado", "asyncio")
+    known = [name for name in logging.root.manager.loggerDict if name.startswith("distributed.")]
+    for name in (*names, *known):  # Dask's configuration sets a level for some of them
         logging.getLogger(name).setLevel(_NO_LOGS)
 
 
+class _WorkerGoneError(Exception):
+    """A worker has ended before its part of the run began."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__(f"the worker {address} has ended before the run began")
+
+
 class _Link:
-    """The queues to and from the worker of one worker."""
+    """The queues to and from the worker of one worker.
+
+    ``heard_at`` is when something came from it, in seconds of the monotonic clock.
+    """
 
     def __init__(self, name: str, down: Any, up: Any) -> None:
-        self.name, self.up, self._down = name, up, down
-        self._sender = MessageSender(self._send_batch, _GATHER_CALLS)
+        self.name, self._reader, self._down = name, _QueueReader(up), down
+        self.heard_at = time.monotonic()
+        self.on_broken: Callable[[str], object] = lambda _reason: None
+        self._sender = MessageSender(
+            self._send_batch, _GATHER_CALLS, lambda error: self.on_broken(str(error))
+        )
 
     def send(self, message: object) -> None:
         self._sender.send(message)
+
+    def receive(self, timeout: float | None = None) -> Sequence[object]:
+        """Return the next messages, () if there are none within ``timeout`` seconds.
+
+        Raises OSError if the connection is lost.
+        """
+        messages = self._reader.read(timeout)
+        if messages:
+            self.heard_at = time.monotonic()
+        return messages
 
     def _send_batch(self, batch: Sequence[object]) -> None:
         try:
@@ -490,9 +573,9 @@ class _Link:
         except Exception as error:  # whatever a connection raises that is being closed
             raise OSError(str(error)) from error
 
-    def close(self) -> None:
-        """Send what is left."""
-        self._sender.close()
+    def close(self, timeout: float) -> None:
+        """Send what is left, for so many seconds at most."""
+        self._sender.close(timeout)
 
 
 class _QueueReader:
@@ -526,15 +609,9 @@ class _WorkerTasks:
     def __init__(
         self, client: Any, divided: Mapping[str, Sequence[str]], request: WorkerRequest
     ) -> None:
-        """Give each worker its task, wait for all of them, and send them the request.
-
-        ``divided`` has the hosts of each worker, by its address. Raises UsageError.
-        """
-        addresses = tuple(divided)
-        make_queue = import_distributed().Queue
-        self._client, self._run = client, secrets.token_hex(8)
-        count = len(addresses)
-        hello = make_queue(f"orch-{self._run}-hello", client=client)
+        """Give each worker its task; ``divided`` has the hosts of each, by its address."""
+        self._client, self._run, self._divided = client, secrets.token_hex(8), divided
+        self._request, self.links = request, list[_Link]()
         self._futures = [
             client.submit(
                 serve_worker,
@@ -546,30 +623,52 @@ class _WorkerTasks:
                 pure=False,
                 retries=0,
             )
-            for index, address in enumerate(addresses)
+            for index, address in enumerate(divided)
         ]
-        instances: dict[int, str] = {}
-        while len(instances) < count:
-            try:
-                index, instance = hello.get(timeout=_START_TIMEOUT)
-            except TimeoutError:
-                missing = ", ".join(addresses[n] for n in range(count) if n not in instances)
-                message = f"no answer from the worker {missing} within {_START_TIMEOUT:g} s"
-                raise UsageError(Diagnostic(message, None, _CLUSTER_HINT)) from None
-            instances[index] = instance
-        self.links = [
-            _Link(
-                addresses[index],
-                make_queue(f"orch-{self._run}-{instances[index]}-down", client=client),
-                make_queue(f"orch-{self._run}-{instances[index]}-up", client=client),
-            )
-            for index in range(count)
-        ]
-        for index, link in enumerate(self.links):
-            link.send(replace(request, own_hosts=tuple(divided[link.name]), index=index))
         self._is_ended = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._receivers: list[threading.Thread] = []
         self._workers: Workers | None = None
+        self._has_begun = False
+
+    def meet(self) -> None:
+        """Wait for all workers, and send them the request.
+
+        Raises UsageError, and _WorkerGoneError.
+        """
+        make_queue, prefix = import_distributed().Queue, f"orch-{self._run}"
+        hello = make_queue(f"{prefix}-hello", client=self._client)
+        instances: dict[int, str] = {}
+        deadline = time.monotonic() + _START_TIMEOUT
+        while len(instances) < len(self._divided):
+            try:
+                index, instance = hello.get(timeout=_POLL_SECONDS)
+                instances[index] = instance
+            except TimeoutError:
+                self._check_workers()
+                if time.monotonic() > deadline:
+                    waiting = (a for n, a in enumerate(self._divided) if n not in instances)
+                    missing = ", ".join(waiting)
+                    message = f"no answer from the worker {missing} within {_START_TIMEOUT:g} s"
+                    raise UsageError(Diagnostic(message, None, _CLUSTER_HINT)) from None
+            except OSError as error:
+                raise _scheduler_error(error) from None
+        for index, (address, hosts) in enumerate(self._divided.items()):
+            down, up = (
+                make_queue(f"{prefix}-{instances[index]}-{way}", client=self._client)
+                for way in ("down", "up")
+            )
+            self.links.append(_Link(address, down, up))
+            self.links[-1].send(replace(self._request, own_hosts=tuple(hosts), index=index))
+
+    def _check_workers(self) -> None:
+        """Raise _WorkerGoneError if a worker has ended that has not begun its part of the run."""
+        try:
+            found = self._client.scheduler_info(n_workers=-1)["workers"]
+        except OSError as error:
+            raise _scheduler_error(error) from None
+        for address, future in zip(self._divided, self._futures, strict=True):
+            if address not in found or future.status in ("error", "lost", "cancelled"):
+                raise _WorkerGoneError(address)
 
     def __enter__(self) -> _WorkerTasks:
         return self
@@ -578,52 +677,64 @@ class _WorkerTasks:
         """End the tasks; a worker that does not end is ended with its cluster."""
         self._is_ended.set()
         if self._workers is not None:
-            with suppress(OSError):  # the scheduler may be gone
+            with suppress(Exception):  # the scheduler may be gone
                 self._client.unsubscribe_topic("all")
+        lost = self._workers.lost_reason if self._workers is not None else lambda _index: ""
+        deadline = time.monotonic() + _END_TIMEOUT
         for link in self.links:
             link.send(Notice("end"))
-            link.close()
-        deadline = time.monotonic() + _END_TIMEOUT
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        for index, link in enumerate(self.links):
+            link.close(0 if lost(index) else max(0.0, deadline - time.monotonic()))
+        for index, thread in enumerate(self._receivers):
+            thread.join(0 if lost(index) else max(0.0, deadline - time.monotonic()))
+        if not self._has_begun:  # the workers may take part in the next attempt
+            with suppress(Exception):  # the scheduler may be gone
+                self._client.cancel(self._futures, asynchronous=True)
 
     def begin(self, workers: Workers, plan: Plan) -> None:
         """Wait until every worker has the same plan, then pass their messages to ``workers``.
 
-        Raises UsageError.
+        From then on, a worker that ends is lost. Raises UsageError, and _WorkerGoneError.
         """
         self._workers = workers
         self._client.subscribe_topic("all", self._note_event)
+        threading.Thread(target=self._tell_alive, daemon=True).start()
         timeout = _START_TIMEOUT + _PLAN_TIMEOUT_PER_HOST * len(plan.hosts)
-        ready: dict[str, WorkerReady] = {}
-        for index, (link, future) in enumerate(zip(self.links, self._futures, strict=True)):
-            future.add_done_callback(partial(self._note_end, index))
-            ready[link.name] = self._await_plan(index, link, timeout)
+        ready = {link.name: self._await_plan(n, link, timeout) for n, link in enumerate(self.links)}
         digest = plan_digest(plan)
         for name, each in ready.items():
             if each.digest != digest:
                 text = f"the worker {name} has another plan than this process"
                 hint = "a template or a program of the inventory gives another result there"
                 raise UsageError(Diagnostic(text, None, hint))
-        for index, link in enumerate(self.links):
-            self._start_thread(partial(self._receive, index, link))
-        self._start_thread(self._tell_alive)
-
-    def _start_thread(self, function: Callable[[], None]) -> None:
-        thread = threading.Thread(target=function, daemon=True)
-        thread.start()
-        self._threads.append(thread)
+        self._check_workers()
+        self._has_begun = True
+        for index, (link, future) in enumerate(zip(self.links, self._futures, strict=True)):
+            link.heard_at = time.monotonic()
+            link.on_broken = partial(self._note_broken, index)
+            future.add_done_callback(partial(self._note_end, index))
+            self._receivers.append(
+                threading.Thread(target=self._receive, args=(index, link), daemon=True)
+            )
+            self._receivers[-1].start()
 
     def _await_plan(self, index: int, link: _Link, timeout: float) -> WorkerReady:
-        """Wait for a worker's plan, and answer its questions. Raises UsageError."""
+        """Wait for a worker's plan, and answer its questions.
+
+        Raises UsageError, and _WorkerGoneError.
+        """
         deadline, ready = time.monotonic() + timeout, None
         while ready is None:
             try:
-                batch = link.up.get(timeout=max(0.1, deadline - time.monotonic()))
-            except TimeoutError:
-                message = f"the worker {link.name} did not plan the run in {timeout:.0f} s"
-                raise UsageError(Diagnostic(message, None, _CLUSTER_HINT)) from None
-            for message in pickle.loads(batch):
+                batch = link.receive(_POLL_SECONDS)
+            except OSError as error:
+                raise _scheduler_error(error) from None
+            if not batch:
+                self._check_workers()
+                if time.monotonic() > deadline:
+                    text = f"the worker {link.name} did not plan the run in {timeout:.0f} s"
+                    raise UsageError(Diagnostic(text, None, _CLUSTER_HINT))
+            for message in batch:
                 if isinstance(message, WorkerFailed):
                     text = f"the worker {link.name} cannot take part: {message.reason}"
                     raise UsageError(Diagnostic(text, None, _CLUSTER_HINT))
@@ -635,20 +746,27 @@ class _WorkerTasks:
 
     def _receive(self, index: int, link: _Link) -> None:
         assert self._workers is not None
-        reader = _QueueReader(link.up)
         while True:
             try:
-                batch = reader.read(None)
+                batch = link.receive()
             except OSError as error:
-                self._workers.lose(index, f"the connection to its worker was lost ({error})")
+                self._note_broken(index, str(error))
                 return
             for message in batch:
                 if isinstance(message, WorkerEnded):
                     return
                 if isinstance(message, WorkerFailed):
-                    self._workers.lose(index, f"its worker failed: {message.reason}")
+                    self._lose(index, f"its worker {link.name} failed: {message.reason}")
                 else:
                     self._workers.receive(index, message)
+
+    def _lose(self, index: int, reason: str) -> None:
+        """Note that a worker has gone; before its part of the run has begun, that is looked for."""
+        if self._workers is not None and self._has_begun and not self._is_ended.is_set():
+            self._workers.lose(index, reason)
+
+    def _note_broken(self, index: int, reason: str) -> None:
+        self._lose(index, f"the connection to its worker was lost ({reason})")
 
     def _note_event(self, event: tuple[float, Any]) -> None:
         """Handle an event of the scheduler: a worker may have gone.
@@ -658,25 +776,35 @@ class _WorkerTasks:
         message = event[1]
         if isinstance(message, dict) and message.get("action") == "remove-worker":
             for index, link in enumerate(self.links):
-                if link.name == message.get("worker") and not self._is_ended.is_set():
-                    assert self._workers is not None
-                    self._workers.lose(index, f"its worker {link.name} has ended")
+                if link.name == message.get("worker"):
+                    self._lose(index, f"its worker {link.name} has ended")
 
     def _note_end(self, index: int, future: Any) -> None:
-        if self._workers is not None and not self._is_ended.is_set():
-            reason = f"its worker {self.links[index].name} has ended"
-            if future.status == "error" and future.type.__name__ != "KilledWorker":
-                reason += f": {future.exception()}"
-            self._workers.lose(index, reason)
+        reason = f"its worker {self.links[index].name} has ended"
+        if future.status == "error" and future.type.__name__ != "KilledWorker":
+            reason += f": {future.exception()}"
+        self._lose(index, reason)
 
     def _tell_alive(self) -> None:
-        while not self._is_ended.wait(_ALIVE_SECONDS):
-            for link in self.links:
+        """Tell the workers that this process runs, and look whether they do."""
+        while not self._is_ended.wait(ALIVE_SECONDS):
+            for index, link in enumerate(self.links):
                 link.send(Notice("alive"))
+                silence = time.monotonic() - link.heard_at
+                if silence > LOST_SECONDS:
+                    self._lose(index, f"nothing was heard of its worker for {silence:.0f} s")
+
+
+def _scheduler_error(error: OSError) -> UsageError:
+    message = f"the connection to the scheduler was lost: {error}"
+    return UsageError(Diagnostic(message, None, _CLUSTER_HINT))
 
 
 _CLUSTER_HINT = "`orch cluster check` says what is missing; see the guide on several workers"
 _END_TIMEOUT = 10.0
+_CLOSE_TIMEOUT = 3.0
+_POLL_SECONDS = 0.5  # how often workers that have not begun are looked at
+_WAIT_SECONDS = 1.0  # how often a worker that waits for its request looks whether it is wanted
 _CONNECT_TIMEOUT = 10.0
 
 
@@ -692,26 +820,44 @@ def serve_worker(run: str, index: int) -> None:
     up = distributed.Queue(f"orch-{run}-{instance}-up", client=client, maxsize=_QUEUE_SIZE)
     distributed.Queue(f"orch-{run}-hello", client=client).put((index, instance))
 
-    reader = _QueueReader(down)
-    first = reader.read(_START_TIMEOUT)
-    if not first or not isinstance(first[0], WorkerRequest):
-        return  # another worker serves the hosts
-    sender = MessageSender(lambda batch: up.put(pickle.dumps(batch)), _GATHER_EVENTS)
-    rest = list(first[1:])
+    reader, is_broken = _QueueReader(down), threading.Event()
+
+    def send_batch(batch: Sequence[object]) -> None:
+        try:
+            up.put(pickle.dumps(batch))
+        except OSError:
+            raise
+        except Exception as error:  # whatever a lost connection raises
+            raise OSError(str(error)) from error
+
+    sender = MessageSender(send_batch, _GATHER_EVENTS, lambda _error: is_broken.set())
+    rest = list[object]()
 
     def receive_rest(timeout: float) -> Sequence[object]:
         if rest:
-            messages, rest[:] = tuple(rest), ()
+            messages: Sequence[object] = tuple(rest)
+            rest.clear()
             return messages
         return reader.read(timeout)
 
     worker, key = distributed.get_worker(), f"orch-{run}-{index}"
 
     def is_cancelled() -> bool:
-        """Return True if the scheduler has dropped the task, as it does if its client is gone."""
-        task = worker.state.tasks.get(key)
-        return task is None or task.state == "cancelled"
+        """Return True if the scheduler has dropped the task, as it does if its client is gone.
 
+        Also if nothing can be sent any more.
+        """
+        task = worker.state.tasks.get(key)
+        return is_broken.is_set() or task is None or task.state == "cancelled"
+
+    first: Sequence[object] = ()
+    deadline = time.monotonic() + _START_TIMEOUT
+    while not first and time.monotonic() < deadline and not is_cancelled():
+        first = reader.read(_WAIT_SECONDS)
+    if not first or not isinstance(first[0], WorkerRequest):
+        sender.close()
+        return  # another worker serves the hosts
+    rest += first[1:]
     try:
         # in a thread of its own, which has no settings of an earlier run
         contextvars.Context().run(serve_run, first[0], sender.send, receive_rest, is_cancelled)

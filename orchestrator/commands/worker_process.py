@@ -148,7 +148,7 @@ def serve_run(
     """Take part in the run until the coordinator ends it.
 
     ``receive`` waits for messages for so many seconds at most. ``is_cancelled`` returns True if the
-    coordinator is known to have gone.
+    coordinator is known to have gone, or cannot be told anything any more.
     """
     coordinator = Coordinator(send)
     if (versions := code_versions()) != request.versions:
@@ -184,7 +184,7 @@ def _project_folder(project: ProjectCopy, coordinator: Coordinator) -> Path:
         raise OSError("there is no folder for caches; set XDG_CACHE_HOME")
     folder = caches / "orch" / "projects" / project.digest
     if not folder.is_dir():
-        unpack_project(coordinator.ask("project"), folder)
+        unpack_project(coordinator.ask_for("project"), folder)
     return folder
 
 
@@ -218,7 +218,10 @@ def _serve_project(
             coordinator.send(Events(tuple(masker(event))))
         # what may begin is recorded before, so that a resumed run does not do it again
         if isinstance(event, StepsSent) and not coordinator.ask("recorded"):
-            transports.reset(cancel.cancel)
+            abandon()
+
+    def abandon() -> None:
+        transports.reset(connections.abandon)
 
     transports = _make_transports(
         request, context, coordinator, emit, remote, check=plan.check_mode
@@ -253,6 +256,8 @@ def _serve_project(
         coordinator,
         cancel,
         on_cancel=lambda: transports.reset(cancel.cancel),
+        on_abandon=abandon,
+        leave_notes=connections.leave_notes,
         forks=request.forks,
         prepare_thread=partial(REMOTE_PROJECT.set, remote),
         adopt_host=connections.adopt,
@@ -262,6 +267,8 @@ def _serve_project(
     with closing(transports):
         coordinator.send(WorkerReady(plan_digest(plan)))
         server.serve()
+    if coordinator.gone_reason:  # it may be heard of again
+        coordinator.send(WorkerFailed(f"it lost its coordinator: {coordinator.gone_reason}"))
 
 
 def _remote_project(request: WorkerRequest, coordinator: Coordinator) -> RemoteProject | None:
@@ -290,7 +297,7 @@ def _load_context(
 
     def fetch_secret(secret: Secret) -> str:
         known = request.secrets.get(secret)
-        return known if known is not None else str(coordinator.ask("secret", secret))
+        return known if known is not None else str(coordinator.ask_for("secret", secret))
 
     selector, identity = request.selector, ""
     if request.project is not None and remote is not None:

@@ -6,7 +6,7 @@ The app runner decides what runs when; this decides nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Protocol
 
 from msgspec import Struct
@@ -18,7 +18,7 @@ from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
 from orchestrator.executor.download_run import Downloads
 from orchestrator.executor.host_limits import HostLimits
 from orchestrator.executor.host_runner import HostTaskRunner
-from orchestrator.executor.host_state import HostState, HostTaskState
+from orchestrator.executor.host_state import HostState
 from orchestrator.executor.parallel import mark_connection_failure, report_failure, run_guarded
 from orchestrator.executor.progress import EarlierRun
 from orchestrator.model.event import CONNECT_INTERRUPTED, HostFinished
@@ -188,7 +188,10 @@ class LocalAppHosts:
                 self._locks.renew(name)
             end.has_begun = True
             if not runner.run(host_plan.program):
-                end.pending_handlers = pending_handlers(host_plan, runner.state)
+                state = runner.state
+                end.pending_handlers = pending_handlers(
+                    host_plan, state.finished_steps, state.changed_steps, state.failed_steps
+                )
 
         run_guarded(
             run_steps,
@@ -232,15 +235,20 @@ class LocalAppHosts:
         self._connections.release(name)
 
 
-def pending_handlers(host_plan: HostPlan, task_state: HostTaskState) -> tuple[str, ...]:
-    """Return the names of notified but unfinished handlers, in the order of definition."""
+def pending_handlers(
+    host_plan: HostPlan, finished: Set[int], changed: Set[int], failed: Set[int]
+) -> tuple[str, ...]:
+    """Return the names of notified but unfinished handlers, in the order of definition.
+
+    The arguments are the numbers of the steps that have ended so.
+    """
     steps_of: dict[tuple[str, tuple[int, ...]], set[int]] = {}
     for step in host_plan.steps:
         if step.handler:
             steps_of.setdefault((step.handler, step.notified_by), set()).add(step.number)
     pending = []
     for (name, notified_by), numbers in steps_of.items():
-        is_done = numbers & task_state.finished_steps and not numbers & task_state.failed_steps
-        if not is_done and not task_state.changed_steps.isdisjoint(notified_by):
+        is_done = numbers & finished and not numbers & failed
+        if not is_done and not changed.isdisjoint(notified_by):
             pending.append(name)
     return tuple(pending)

@@ -128,6 +128,8 @@ class HostLocks(Struct):
             if answer.stdout != _HELD_BY_OUTER_RUN:
                 self._held[name] = user, session
             return None, False
+        if answer.exit_status is None:
+            self._held[name] = user, session  # the script was killed: as above
         denied = answer.exit_status == _EXIT_DENIED
         return LockRefusal(
             name, self._refusal_reason(name, answer), is_held=answer.exit_status == EXIT_LOCKED

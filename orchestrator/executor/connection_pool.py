@@ -54,6 +54,7 @@ class ConnectionPool:
         self._sessions: dict[tuple[str, str | None, str], ShellSession] = {}
         self._delegate_locks: dict[str, threading.Lock] = {}
         self._for_rollback, self._run_cancel = False, cancel
+        self._abandoned = CancelToken()
         self._reconnect_locks: dict[str, threading.Lock] = {}
         self._reconnected: dict[str, ConnectError | None] = {}
         self._connect_locks: dict[str, threading.Lock] = {}
@@ -65,13 +66,38 @@ class ConnectionPool:
         It is not affected by an interrupt, and reconnects a host once if the connection dropped.
         """
         pool = copy(self)
-        pool._for_rollback, pool.cancel = True, CancelToken()
+        pool._for_rollback, pool.cancel = True, self._abandoned
         return pool
 
     @property
     def is_for_rollback(self) -> bool:
         """Return True if ``for_rollback`` returned this view."""
         return self._for_rollback
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Return True if ``abandon`` was called."""
+        return self._abandoned.is_cancelled
+
+    def abandon(self) -> None:
+        """End what runs, rollbacks and queries too, because nobody hears of it any more.
+
+        Hosts keep a note of how far they came.
+        """
+        self._abandoned.cancel()
+        self._run_cancel.cancel()
+        with self._lock:
+            busy = [session for session in self._sessions.values() if session.is_busy]
+        for session in busy:
+            session.cancel(keeps_note=True)
+
+    def leave_notes(self, name: str) -> None:
+        """Let a host keep a note of the last pipeline of each of its sessions, and close them."""
+        with self._lock:
+            keys = [key for key in self._sessions if key[0] == name]
+            sessions = [self._sessions.pop(key) for key in keys]
+        for session in sessions:
+            session.leave_note()
 
     def connect(self, name: str) -> Connection:
         """Return the host's connection, connecting first if necessary.

@@ -706,7 +706,7 @@ class HostTaskRunner:
     def _cancel_session(self) -> None:
         session = self.session
         if session is not None:
-            session.cancel()
+            session.cancel(keeps_note=self.connections.is_abandoned)
 
 
 _STALE_DIR_PATTERN = f"orch-{'[0-9a-f]' * 16}"

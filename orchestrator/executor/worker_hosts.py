@@ -9,15 +9,23 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator.errors import Diagnostic, OrchError, describe_bug
-from orchestrator.executor.app_hosts import DelegateFailure, SideProgram, TaskEnd
+from orchestrator.executor.app_hosts import (
+    DelegateFailure,
+    SideProgram,
+    TaskEnd,
+    pending_handlers,
+)
 from orchestrator.executor.app_locks import LockRefusal
 from orchestrator.executor.cancel import CancelToken
 from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
@@ -48,7 +56,13 @@ from orchestrator.executor.worker_messages import (
     copy_host_state,
     update_host_state,
 )
-from orchestrator.model.event import HostFinished, RunEvent, StepFinished, StepStarted
+from orchestrator.model.event import (
+    HostFinished,
+    RunEvent,
+    StepFinished,
+    StepsSent,
+    StepStarted,
+)
 from orchestrator.model.host import Host
 from orchestrator.model.step_result import Status, StepResult
 from orchestrator.planner.host_scope import OTHER_HOSTS_RESULTS
@@ -77,6 +91,40 @@ class _PendingCall:
     def __init__(self, worker: int, host_state: HostState | None) -> None:
         self.worker, self.host_state = worker, host_state
         self.future: Future[CallEnded] = Future()
+
+
+class CallProgress(Struct):
+    """What a call has reported of its host's steps.
+
+    ``sent`` may have begun and have not ended; ``running`` has begun. The steps of ``changed`` and
+    ``failed`` are among those of ``finished``.
+    """
+
+    sent: set[int] = field(default_factory=set)
+    running: StepStarted | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+    finished: set[int] = field(default_factory=set)
+    changed: set[int] = field(default_factory=set)
+    failed: set[int] = field(default_factory=set)
+
+    def note(self, event: RunEvent) -> None:
+        """Note an event of the host."""
+        match event:
+            case StepsSent():
+                self.sent = {step.step for step in event.steps}
+            case StepStarted():
+                self.running = event
+            case StepFinished(step=step, outcome=outcome):
+                self.running = None
+                self.sent.discard(step)
+                self.finished.add(step)
+                if outcome.status is Status.CHANGED:
+                    self.changed.add(step)
+                if outcome.status.is_failure and not outcome.ignored:
+                    self.failed.add(step)
+                counter = "ok" if outcome.ignored else COUNTER_BY_STATUS.get(outcome.status)
+                if counter is not None:
+                    self.counts[counter] += 1
 
 
 class Workers:
@@ -120,8 +168,8 @@ class Workers:
         self._answers: dict[str, str | None] = {}
         self._credentials: dict[Any, tuple[str | None, str]] = {}
         self._prompt_lock = threading.Lock()
-        self._running: dict[str, StepStarted] = {}
-        self._finished: dict[str, list[StepResult]] = {}
+        self._progress: dict[tuple[str | None, str], CallProgress] = {}
+        self._receiving = [threading.Lock() for _ in links]
         self._questions = ThreadPoolExecutor(1024, thread_name_prefix="question")
 
     def begin(self, emit: EmitFunction, connections: ConnectionPool) -> None:
@@ -150,18 +198,27 @@ class Workers:
         with self._lock:
             if worker in self._lost:
                 raise WorkerLostError(self._lost[worker])
-            self._finished.pop(call.host, None)
             number = next(self._numbers)
             self._calls[number] = pending
             self.links[worker].send(replace(call, number=number))
         return pending.future.result()
 
     def receive(self, worker: int, message: object) -> None:
-        """Handle a message of a worker; called by one thread a worker."""
+        """Handle a message of a worker; called by one thread a worker.
+
+        What arrives of a lost worker does not count any more, and its questions are not answered.
+        """
+        with self._receiving[worker]:
+            if not self.lost_reason(worker) or isinstance(message, SecretFound):
+                self._handle(worker, message)
+            elif isinstance(message, WorkerQuestion):
+                self.links[worker].send(CoordinatorAnswer(message.number))
+
+    def _handle(self, worker: int, message: object) -> None:
         match message:
             case Events():
                 for event in message.events:
-                    self._note_running(event)
+                    self._note_progress(event)
                     self._emit(event)
             case CallEnded():
                 with self._lock:
@@ -208,22 +265,25 @@ class Workers:
         assert self._connections is not None
         return open_requested(self._connections, request)
 
-    def _note_running(self, event: RunEvent) -> None:
-        if isinstance(event, StepStarted):
-            self._running[event.host] = event
-        elif isinstance(event, StepFinished):
-            self._running.pop(event.host, None)
-            self._finished.setdefault(event.host, []).append(event.outcome)
+    def _note_progress(self, event: RunEvent) -> None:
+        if isinstance(event, StepsSent | StepStarted | StepFinished):
+            progress = self._progress.get((event.app, event.host))
+            if progress is not None:
+                progress.note(event)
 
     def lose(self, worker: int, reason: str) -> None:
-        """Record that a worker has ended: its calls fail, and so do later ones."""
-        with self._lock:
+        """Record that a worker has ended: its calls fail, and so do later ones.
+
+        If it still runs, as it cannot be reached, it ends the steps of its hosts.
+        """
+        with self._receiving[worker], self._lock:
             if worker in self._lost:
                 return
             self._lost[worker] = reason
             calls = [n for n, each in self._calls.items() if each.worker == worker]
             pending = [self._calls.pop(number) for number in calls]
             channels = dict(self._providers)
+        self.links[worker].send(Notice("abandon"))
         for key, provider in channels.items():
             if provider == worker:
                 self._deliver(key[0], ended_output(key, reason))
@@ -236,9 +296,10 @@ class Workers:
         for each in pending:
             each.future.set_exception(WorkerLostError(reason))
 
-    def take_progress(self, host: str) -> tuple[list[StepResult], StepStarted | None]:
-        """Return what is known of a call that was lost: the ended steps, and the running one."""
-        return self._finished.pop(host, []), self._running.pop(host, None)
+    def begin_progress(self, app: str | None, host: str) -> CallProgress:
+        """Return what will be reported of a call that is about to run steps of the host."""
+        progress = self._progress[app, host] = CallProgress()
+        return progress
 
     def use_limits(self, app: int, task: int | str, limits: HostLimits) -> None:
         """Remember the limits of a task, which its hosts in all workers share."""
@@ -275,8 +336,8 @@ class Workers:
                 delegate_lock.acquire(worker, lambda: bool(self.lost_reason(worker)))
             case "unlock_delegate":
                 self._delegate_lock_of(arguments[0]).release(worker)
-            case "recorded":
-                return True  # events are handled before a question that follows them
+            case "recorded":  # events are handled before a question that follows them
+                return not self.lost_reason(worker)
             case "prompt":
                 return self._ask_person(*arguments)
             case "credential":
@@ -417,13 +478,18 @@ class WorkerAppHosts:
         try:
             return str(self._call("release_lock", name))
         except WorkerLostError as lost:
-            for worker in range(len(self._workers.links)):
-                if not self._workers.lost_reason(worker):
-                    try:
-                        return str(self._call("free_lock", name, worker=worker))
-                    except WorkerLostError:
-                        continue
-            return str(lost)
+            return self._free_lock(name, str(lost))
+
+    def _free_lock(self, name: str, reason: str) -> str:
+        """Let another worker free a host's lock; return why none can, or ''."""
+        for worker in range(len(self._workers.links)):
+            if not self._workers.lost_reason(worker):
+                with suppress(WorkerLostError):
+                    failure = str(self._call("free_lock", name, worker=worker))
+                    if not failure:
+                        return ""
+                    reason = failure
+        return reason
 
     def connect(self, host_state: HostState) -> None:
         """Connect to a host, or record in its state why that failed."""
@@ -463,41 +529,51 @@ class WorkerAppHosts:
             limits.on_first_failure = lambda host: self._workers.notify_all(
                 Notice("host_failed", (self._index, number, host))
             )
+        progress = self._workers.begin_progress(self._app_plan.app, name)
         try:
             end: TaskEnd = self._call("run_task", name, host_state, (number,))
         except WorkerLostError as lost:
             title = self._app_plan.planned_tasks[number].task
-            self._note_lost(host_state, title, number + 1, str(lost))
-            return TaskEnd(has_begun=True)
+            self._note_lost(host_state, progress, title, number + 1, str(lost))
+            has_begun = bool(progress.finished or progress.sent or progress.running)
+            pending = pending_handlers(
+                host_plan, progress.finished, progress.changed, progress.failed
+            )
+            return TaskEnd(has_begun=has_begun, pending_handlers=pending)
         return end
 
     def run_side_program(
         self, side_program: SideProgram, host_state: HostState, limits: HostLimits
     ) -> None:
         """Run a program outside the plan's order on one host, even if the run is interrupted."""
-        name = host_state.host.name
+        name, app = host_state.host.name, self._app_plan.app
         self._workers.use_limits(self._index, side_program.title, limits)
+        progress = self._workers.begin_progress(app, name)
         try:
             self._call("run_side_program", name, host_state, (side_program,))
         except WorkerLostError as lost:
             number = side_program.rollback_of
-            self._note_lost(host_state, side_program.title, number, str(lost))
+            self._note_lost(host_state, progress, side_program.title, number, str(lost))
             outcome = StepResult(host_state.status or Status.LOST, reason=host_state.reason)
-            app = self._app_plan.app
             self._emit(
                 HostFinished(time.time(), app, side_program.title, name, outcome, number=number)
             )
 
-    def _note_lost(self, host_state: HostState, title: str, number: int, reason: str) -> None:
+    def _note_lost(
+        self,
+        host_state: HostState,
+        progress: CallProgress,
+        title: str,
+        number: int,
+        reason: str,
+    ) -> None:
         """Record what the end of its worker means for a host, and for the step that it ran."""
-        name = host_state.host.name
-        finished, running = self._workers.take_progress(name)
-        for outcome in finished:
-            counter = "ok" if outcome.ignored else COUNTER_BY_STATUS.get(outcome.status)
-            if counter is not None:
-                host_state.counts[counter] += 1
+        name, running = host_state.host.name, progress.running
+        for counter, count in progress.counts.items():
+            host_state.counts[counter] += count
         if running is None:
-            host_state.raise_status(Status.LOST, f"{reason}; steps of '{title}' may have run")
+            what = f"; steps of '{title}' may have run" if progress.sent else ", between two steps"
+            host_state.raise_status(Status.LOST, f"{reason}{what}")
             return
         host_state.raise_status(Status.LOST, f"{reason}, in step {running.step} '{running.name}'")
         host_state.counts["failed"] += 1

@@ -150,10 +150,11 @@ class WorkerEnded(Struct, frozen=True):
 
 
 class Notice(Struct, frozen=True):
-    """What the coordinator tells a worker.
+    """What the coordinator tells a worker; a worker only sends ``alive``.
 
     ``kind`` is cancel (stop running steps), host_failed (``arguments``: app, task number, host: the
-    other hosts of the task start no more steps), alive (the coordinator still runs) or end.
+    other hosts of the task start no more steps), alive (the sender still runs), end (all is done)
+    or abandon (stop everything: what the worker reports is not heard any more).
     """
 
     kind: str

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from orchestrator.errors import DefinitionError, describe_bug
@@ -20,6 +21,7 @@ from orchestrator.executor.cancel import CancelToken
 from orchestrator.executor.download_run import DownloadJob, DownloadMeans
 from orchestrator.executor.host_limits import HostLimits
 from orchestrator.executor.host_state import HostState
+from orchestrator.executor.parallel import run_for_each
 from orchestrator.executor.relayed_channels import ChannelMessage, ChannelRelay
 from orchestrator.executor.worker_messages import (
     CallEnded,
@@ -42,39 +44,51 @@ from orchestrator.planner.host_scope import OTHER_HOSTS_RESULTS
 from orchestrator.planner.plan import Plan, ThrottledSteps
 from orchestrator.remote_shell.bootstrap import LEASE_SECONDS
 
-SILENCE_SECONDS = LEASE_SECONDS
-"""How long the coordinator may be silent before its worker ends the running steps."""
+ALIVE_SECONDS = 5.0
+"""How often the coordinator and its workers tell each other that they still run."""
+
+SILENCE_SECONDS = LEASE_SECONDS + 2 * ALIVE_SECONDS
+"""How long the coordinator may be silent before its worker ends the running steps.
+
+What comes between two signs of life does not shorten the lease.
+"""
+
+LOST_SECONDS = SILENCE_SECONDS + 25.0
+"""How long a worker may be silent before its hosts are lost: it has ended their steps by then."""
 
 _WATCH_SECONDS = 1.0
 
 SendFunction = Callable[[object], None]
 
 _END_NOTICE = Notice("end")
+_ABANDON_NOTICE = Notice("abandon")
 
 
 class Coordinator:
     """The way to the coordinator: sends messages, and asks questions. Thread-safe.
 
-    ``inbox`` has the calls and notices, and ends with a notice if the coordinator is silent for too
-    long. ``relay`` gets the messages of channels.
+    ``inbox`` has the calls and notices, and ends with a notice to abandon the run if the
+    coordinator has gone: ``gone_reason`` says how that is known. ``relay`` gets the messages of
+    channels.
     """
 
     def __init__(self, send: SendFunction) -> None:
         """Store the function that sends a message, in order."""
-        self.send = send
+        self.send, self.gone_reason = send, ""
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
         self._questions: dict[int, Future[CoordinatorAnswer]] = {}
         self.relay: ChannelRelay | None = None
         self._delegate_locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
-        self._is_gone = False
+        self._is_ended = False
+        self._heard_at = time.monotonic()
 
     def ask(self, kind: str, *arguments: Any) -> Any:
         """Ask the coordinator and return the answer, or None if it is gone."""
         number, future = next(self._numbers), Future[CoordinatorAnswer]()
         with self._lock:
-            if self._is_gone:
+            if self._is_ended:
                 return None
             self._questions[number] = future
         self.send(WorkerQuestion(number, kind, arguments))
@@ -82,6 +96,13 @@ class Coordinator:
         if answer.errors:
             raise DefinitionError(*answer.errors)
         return answer.value
+
+    def ask_for(self, kind: str, *arguments: Any) -> Any:
+        """Like ``ask``, for what cannot be missing. Raises OSError if the coordinator is gone."""
+        answer = self.ask(kind, *arguments)
+        if answer is None:
+            raise OSError(f"the coordinator has gone, which has the {kind}")
+        return answer
 
     def receive(self, answer: CoordinatorAnswer) -> None:
         """Hand an answer to who waits for it."""
@@ -95,45 +116,73 @@ class Coordinator:
 
         ``receive`` waits for messages for so many seconds at most; it may raise OSError.
         """
+        self._heard_at = time.monotonic()
         threading.Thread(target=self._receive_all, args=(receive,), daemon=True).start()
 
     def _receive_all(self, receive: Callable[[float], Sequence[object]]) -> None:
-        is_ended = False
-        while not is_ended:
+        while not self._is_ended:
             try:
                 messages = receive(SILENCE_SECONDS)
-            except OSError:
-                messages = ()
-            is_ended = not messages
+            except OSError as error:
+                self.note_gone(f"the connection to it was lost ({error})")
+                return
+            # also if this process was stopped: what has arrived meanwhile counts no more
+            if self._check_silence():
+                return
+            if messages:
+                self._heard_at = time.monotonic()
             for message in messages:
                 if isinstance(message, CoordinatorAnswer):
                     self.receive(message)
                 elif isinstance(message, ChannelMessage):
                     if self.relay is not None:
                         self.relay.receive(message)
+                elif message == _ABANDON_NOTICE:
+                    self.note_gone("it gave this worker up")
+                    return
                 else:
                     self.inbox.put(message)
-                    is_ended = is_ended or message == _END_NOTICE
-        self.inbox.put(_END_NOTICE)
-        self.note_gone()
+                    if message == _END_NOTICE:
+                        self.note_end()
+
+    def _check_silence(self) -> bool:
+        """Return True if the coordinator was silent for too long, and note that it has gone."""
+        seconds = time.monotonic() - self._heard_at
+        if seconds > SILENCE_SECONDS:
+            self.note_gone(f"nothing was heard of it for {seconds:.0f} s")
+        return seconds > SILENCE_SECONDS
 
     def watch(self, is_cancelled: Callable[[], bool]) -> None:
-        """Look every second whether the coordinator has gone, in a thread of its own."""
+        """Look every second whether the coordinator has gone, in a thread of its own.
+
+        The thread also tells the coordinator that this process runs.
+        """
 
         def look() -> None:
-            while not self._is_gone:
+            told_at = time.monotonic()
+            while not self._is_ended:
                 if is_cancelled():
-                    self.inbox.put(_END_NOTICE)
-                    self.note_gone()
-                    return
+                    self.note_gone("the scheduler has lost it")
+                elif not self._check_silence() and time.monotonic() - told_at >= ALIVE_SECONDS:
+                    told_at = time.monotonic()
+                    self.send(Notice("alive"))
                 time.sleep(_WATCH_SECONDS)
 
         threading.Thread(target=look, daemon=True).start()
 
-    def note_gone(self) -> None:
-        """CoordinatorAnswer all questions with None."""
+    def note_gone(self, reason: str) -> None:
+        """Note that the coordinator has gone, unless the run has ended."""
         with self._lock:
-            self._is_gone = True
+            if self._is_ended:
+                return
+            self.gone_reason = reason
+        self.note_end()
+        self.inbox.put(_ABANDON_NOTICE)
+
+    def note_end(self) -> None:
+        """Answer all questions with None, from now on."""
+        with self._lock:
+            self._is_ended = True
             waiting = list(self._questions.values())
             self._questions.clear()
         for future in waiting:
@@ -252,6 +301,8 @@ class WorkerServer:
         coordinator: Coordinator,
         cancel: CancelToken,
         on_cancel: Callable[[], object],
+        on_abandon: Callable[[], object],
+        leave_notes: Callable[[str], object],
         forks: int,
         prepare_thread: Callable[[], object],
         adopt_host: Callable[[str], object],
@@ -259,15 +310,18 @@ class WorkerServer:
         """Store the plan and the hosts of each of its apps.
 
         ``adopt_host`` is called with each host that the coordinator calls for.
-        ``on_cancel`` is called if the run is interrupted. ``forks`` is how many hosts the run
-        works on at once; ``prepare_thread`` is called in each of their threads.
+        ``on_cancel`` is called if the run is interrupted, ``on_abandon`` if everything is to end.
+        ``leave_notes`` is called with each host at the end of an abandoned run. ``forks`` is how
+        many hosts the run works on at once; ``prepare_thread`` is called in each of their threads.
         """
         self._plan, self._app_hosts, self._hosts = plan, app_hosts, hosts
         self._coordinator, self._cancel, self._on_cancel = coordinator, cancel, on_cancel
+        self._on_abandon, self._leave_notes = on_abandon, leave_notes
         self._adopt_host = adopt_host
-        self._pool = ThreadPoolExecutor(
-            forks, thread_name_prefix="host", initializer=prepare_thread
+        self._make_pool = partial(
+            ThreadPoolExecutor, forks, thread_name_prefix="host", initializer=prepare_thread
         )
+        self._pool = self._make_pool()
         self._lock = threading.Lock()
         self._states: dict[tuple[int, str], tuple[HostState, dict[str, object]]] = {}
         self._limits: dict[tuple[int, int | str], SharedLimits] = {}
@@ -279,21 +333,33 @@ class WorkerServer:
         }
 
     def serve(self) -> None:
-        """Handle messages until the coordinator ends the run."""
+        """Handle messages until the coordinator ends the run, or has gone.
+
+        Then nothing is left running on the hosts, and no lock is left there.
+        """
         try:
             while self._handle(self._coordinator.inbox.get()):
                 pass
         finally:
-            self._coordinator.note_gone()
-            self._on_cancel()
-            self._pool.shutdown(wait=True)
+            self._coordinator.note_end()
+            self._on_abandon()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._coordinator.gone_reason:
+            with self._make_pool() as pool:
+                run_for_each(pool, self._leave_host, self._hosts)
+
+    def _leave_host(self, name: str) -> None:
+        """Leave a host whose coordinator does not know what happened there last."""
+        self._leave_notes(name)
+        for app_hosts in self._app_hosts:
+            app_hosts.release_lock(name)  # if it fails, the lock is stale
 
     def _handle(self, message: object) -> bool:
         """Handle one message; return False if it is the last one."""
         match message:
             case HostCall():
                 self._pool.submit(self._run, message)
-            case Notice(kind="end"):
+            case Notice(kind="end" | "abandon"):
                 return False
             case Notice(kind="cancel"):
                 self._on_cancel()
@@ -385,15 +451,18 @@ class MessageSender:
     """Sends messages in order, in a thread of its own, as many at once as have gathered.
 
     They are gathered for ``gather_seconds``, because each batch costs milliseconds, but not if one
-    of them is of a channel: its user waits. ``send_batch`` sends some; if it raises OSError, the
-    rest is dropped and ``is_broken`` set.
+    of them is of a channel: its user waits. ``send_batch`` sends some; if it raises OSError,
+    ``on_broken`` is called with the error, and the rest is dropped.
     """
 
     def __init__(
-        self, send_batch: Callable[[Sequence[object]], None], gather_seconds: float
+        self,
+        send_batch: Callable[[Sequence[object]], None],
+        gather_seconds: float,
+        on_broken: Callable[[OSError], object],
     ) -> None:
         """Start the thread."""
-        self._send_batch, self.is_broken = send_batch, False
+        self._send_batch, self._on_broken = send_batch, on_broken
         self._gather_seconds = gather_seconds
         self._queue: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._is_urgent = threading.Event()
@@ -406,13 +475,13 @@ class MessageSender:
         if isinstance(message, ChannelMessage) or _is_urgent_question(message):
             self._is_urgent.set()
 
-    def close(self) -> None:
-        """Send what is left, and end the thread."""
+    def close(self, timeout: float | None = None) -> None:
+        """Send what is left, and end the thread; wait for so many seconds at most."""
         self._queue.put(_END)
-        self._thread.join()
+        self._thread.join(timeout)
 
     def _run(self) -> None:
-        is_ended = False
+        is_ended = is_broken = False
         while not is_ended:
             batch = [self._queue.get()]
             if batch[0] is not _END:
@@ -422,11 +491,12 @@ class MessageSender:
                 batch.append(self._queue.get())
             if _END in batch:
                 batch, is_ended = batch[: batch.index(_END)], True
-            if batch and not self.is_broken:
+            if batch and not is_broken:
                 try:
                     self._send_batch(batch)
-                except OSError:
-                    self.is_broken = True
+                except OSError as error:
+                    is_broken = True
+                    self._on_broken(error)
 
 
 def _is_urgent_question(message: object) -> bool:

@@ -134,6 +134,7 @@ _END_LINE = b":\n"
 A shell that reads it as a command does nothing.
 """
 _LEASES_BETWEEN_STEPS = 5  # how many leases a host may take to start the next step
+_NOTE_TIMEOUT = 10.0  # seconds for a host to leave a note
 _EXIT_TIMEOUT = 2.0  # seconds for the last output to arrive after the shell has exited
 _MAX_NOISE_BYTES = 2000
 _END_REASONS = {
@@ -155,7 +156,8 @@ class ShellSession:
     kills everything that runs; ``renew`` is the interval at which the lease is renewed.
     ``endpoint`` prefixes error messages; ``run`` is the run ID passed to the steps. ``session_id``
     names the note that the host keeps if the connection breaks in a pipeline; '' for none.
-    ``shell_pid`` is the process ID of the shell on the host, 0 until it is known.
+    ``shell_pid`` is the process ID of the shell on the host, 0 until it is known. ``is_busy``: a
+    pipeline runs.
     ``round_trips`` counts how often this side sent data and then waited for the answer.
 
     The host kills steps that exceed their timeout and continues with the next. If it does not
@@ -184,10 +186,13 @@ class ShellSession:
         self._nonce = prepared.nonce if prepared else secrets.token_hex(16)
         self._streams = StreamDecoder(self._nonce)
         self._known: dict[int, KnownStepState] = {}
+        # of the last pipeline of steps, None before the first: what a note says of it
+        self._last_steps: tuple[int, int] | None = None
         self._noise = b""
         self._bootstrap_sent = prepared is not None
         self._sent_run = "" if prepared else run
-        self._unsent_session_id = session_id if prepared else ""
+        self._note_name = "" if prepared else session_id  # the host's name of the note
+        self._keeps_note = self.is_busy = False
         self.shell_pid = prepared.pid if prepared else 0
         self._installed_functions: dict[str, str] = {}
         self._ready = prepared is not None
@@ -262,6 +267,18 @@ class ShellSession:
         Raises ShellNotReadyError; SessionLostError if the session is lost or was lost before;
         ValueError for commands that cannot be encoded.
         """
+        if commands:
+            self._last_steps = 0, 0
+        self._run_pipeline(commands, listener, answer_timeout, are_steps=bool(commands))
+
+    def _run_pipeline(
+        self,
+        commands: Sequence[StepCommand],
+        listener: SessionListener,
+        answer_timeout: float | None = None,
+        *,
+        are_steps: bool,
+    ) -> None:
         if self._end_text:
             raise SessionLostError(None, self._error_prefix + self._end_text, self._noise)
         data = encode_pipeline(
@@ -275,9 +292,11 @@ class ShellSession:
             self._bootstrap_sent = True
         elif self._run != self._sent_run:
             data = run_assignment(self._run) + b"\n" + data
-        if self._unsent_session_id:
-            data = session_assignment(self._unsent_session_id) + b"\n" + data
-            self._unsent_session_id = ""
+        # a note would be taken for that of the steps before
+        note_name = self.session_id if are_steps or self._last_steps is None else ""
+        if note_name != self._note_name:
+            data = session_assignment(note_name) + b"\n" + data
+            self._note_name = note_name
         self._sent_run = self._run
         self._listener, self._steps = listener, {c.step: c for c in commands}
         self._running, self._failed, self._sent = None, False, False
@@ -286,28 +305,49 @@ class ShellSession:
             self._silence_timeout = answer_timeout
         self._silent_until, self._ended = None, set()
         self.round_trips += 1
+        self.is_busy = True
         try:
             self._exchange(data)
         except ProtocolError as error:
             self._raise_session_lost(f"the host sent invalid data ({error})")
         finally:
+            self.is_busy = False
             self._listener = _NullListener()
 
     def run_unreported(self, command: StepCommand, listener: SessionListener) -> None:
         """Run a command that is not a step of the task; the known states of steps are kept."""
-        kept, self._known = self._known, {}
+        kept, self._known = (self._known, self._last_steps), {}
         try:
-            self.run([command], listener)
+            self._run_pipeline([command], listener, are_steps=False)
         finally:
-            self._known = kept
+            self._known, self._last_steps = kept
 
-    def cancel(self) -> None:
+    def cancel(self, *, keeps_note: bool = False) -> None:
         """Kill the running step and start no further steps. Safe from any thread; returns at once.
 
-        The session cannot be used afterwards.
+        The session cannot be used afterwards. ``keeps_note``: the host keeps a note, as if the
+        connection had broken, because nobody will know what the session still reports.
         """
+        self._keeps_note = self._keeps_note or keeps_note
         self._cancelled = True
         self._channel.wake()
+
+    def leave_note(self) -> None:
+        """Let the host keep a note of the last pipeline, which has ended, and close the session.
+
+        It is for results that nobody else may know. Nothing may run in the session.
+        """
+        if self.is_alive and self._ready and self.session_id and self._last_steps is not None:
+            began, ended = (str(step or "") for step in self._last_steps)
+            name = session_assignment(self.session_id).decode()
+            text = f"{name} o_ran={began} o_ended={ended};leave_note\n"
+            with suppress(OSError):
+                self._channel.write(memoryview(text.encode()))
+                self._channel.close_stdin()
+                deadline = time.monotonic() + _NOTE_TIMEOUT
+                while (left := deadline - time.monotonic()) > 0 and not self._read(left).eof:
+                    continue
+        self.close()
 
     def close(self) -> None:
         """Close the session: the shell exits, and a running step is killed."""
@@ -382,7 +422,7 @@ class ShellSession:
 
     def _close_stdin(self) -> None:
         with suppress(OSError):  # already broken: the next read reports it
-            if self.session_id:
+            if self.session_id and not self._keeps_note:
                 self._channel.write(memoryview(_END_LINE))
             self._channel.close_stdin()
 
@@ -452,6 +492,8 @@ class ShellSession:
         if step not in self._steps or step in self._ended or self._running is not None:
             raise ProtocolError(f"step {step} began out of turn")
         self._running = step
+        if self._last_steps is not None:
+            self._last_steps = step, self._last_steps[1]
         timeout = self._steps[step].timeout
         self._silent_until = (
             None
@@ -473,6 +515,8 @@ class ShellSession:
                 f"the host received nothing for {self._lease:g} s, or its session was terminated"
             )
         self._running = None
+        if self._last_steps is not None:
+            self._last_steps = self._last_steps[0], step
         command = self._steps[step]
         if result.unknown and command.effects is None:
             raise ProtocolError(f"step {step} is unknown outside check mode")

@@ -2,7 +2,7 @@
 
 The first arguments are what happens, and N; the others are those of orch. `kill` is SIGKILL,
 `interrupt` is SIGINT; `pause` writes a line to the standard error, and waits for one on the standard
-input.
+input. N may be `TaskFinished:TASK:N`: the Nth event of this type and task (or '').
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from orchestrator.model.event import RunEvent
 PAUSED = "paused at the event\n"
 
 
-def stop_at(action: str, number: int) -> None:
+def stop_at(action: str, which: str) -> None:
     """Let this happen after the event with this number."""
     append, numbers = RunJournal._append_event, count(1)
+    *wanted, number = which.split(":")
 
     def append_event(journal: RunJournal, event: RunEvent) -> None:
         append(journal, event)
-        if next(numbers) != number:
+        if wanted not in ([], [type(event).__name__, getattr(event, "task", "")]):
+            return
+        if next(numbers) != int(number):
             return
         if action == "pause":
             sys.stderr.write(PAUSED)
@@ -38,5 +41,5 @@ def stop_at(action: str, number: int) -> None:
 
 
 if __name__ == "__main__":
-    stop_at(sys.argv.pop(1), int(sys.argv.pop(1)))
+    stop_at(sys.argv.pop(1), sys.argv.pop(1))
     main()
