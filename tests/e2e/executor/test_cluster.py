@@ -235,7 +235,11 @@ def test_a_run_with_certificates_of_another_authority_is_refused(
     ("script", "message"),
     [
         ("echo 3.9.2", "is Python 3.9.2, and orch runs here with Python"),
-        ("case $1 in -c) echo VERSION;; *) exit 1;; esac", "has no orch and distributed"),
+        pytest.param(
+            "case $1 in -c) echo VERSION;; *) exit 1;; esac",
+            "has no orch and distributed",
+            marks=pytest.mark.long,
+        ),
         ("case $1 in -c) echo VERSION;; *) echo {};; esac", "has other versions than the machine"),
     ],
 )
@@ -262,9 +266,15 @@ def test_hosts_get_an_environment_with_the_same_code(
     configure(project, sshd, **own, install=True, python=python).write(
         {"tasks/name.yml": "steps: [{run: uname, readonly: true}]\n"}
     )
+    checked = orch(project, "cluster", "up", "--check", "--json")
+    assert statuses(checked) == {"w1": "would_change"}, checked.out
     with running_cluster(project) as engine:
         ran = orch(project, "run", "name", "--engine", engine, "--json")
         assert statuses(ran) == dict.fromkeys(HOSTS, "ok"), ran.err
+        earlier = node_folder(sshd, "w1") / "orch-0.0.1+abc-py3-none-any.whl"
+        earlier.touch()
+        assert statuses(orch(project, "cluster", "up", "--json")) == {"w1": "changed"}
+        assert not earlier.exists()
         again = orch(project, "cluster", "up", "--json")
         assert statuses(again) == {"w1": "ok"}, again.out
         package = node_folder(sshd, "w1").glob("venv/lib/python*/site-packages/orchestrator")
