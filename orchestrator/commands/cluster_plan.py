@@ -165,6 +165,7 @@ def plan_up(
     variables: dict[str, dict[str, object]] = {}
     for node in cluster.nodes:
         name, pair = node.host.name, certificates.hosts[node.host.name]
+        context.secrets.masker.add_secret("cluster key", pair.key)
         digest = node_digest(
             certificates, pair.certificate, code=code, config=config, processes=processes[name]
         )
@@ -357,10 +358,6 @@ def _with_variables(host: Host, variables: Mapping[str, object]) -> Host:
         if layer.environment
     ]
     value = _marked(dict(variables))
-    assert isinstance(value.data, dict)
-    if "key" in variables:
-        name = MarkedKey("key", _MARK)
-        value.data[name] = replace(value.data[name], masked="cluster key")
     own = VariableLayer("host", host.name, vars={MarkedKey("cluster", _MARK): value})
     return replace(host, layers=(*layers, own))
 

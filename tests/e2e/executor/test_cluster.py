@@ -24,6 +24,8 @@ HOSTS = {"c1": "127.0.0.1", "w1": "127.0.0.2", "web1": "127.0.0.3", "web2": "127
 def sshd(tmp_path: Path) -> Iterator[SshdServer]:
     with serve_sshd(tmp_path / "sshd") as started:
         yield started
+        for path in started.home.rglob("node.pid"):  # a test has failed
+            os.kill(int(path.read_text().split()[0]), signal.SIGTERM)
 
 
 def configure(project: OrchProject, sshd: SshdServer, **cluster: object) -> OrchProject:
@@ -52,7 +54,7 @@ def orch(project: OrchProject, *words: str, **env: str) -> OrchResult:
 def running_cluster(project: OrchProject) -> Iterator[str]:
     """Start the cluster, yield its engine, and end it."""
     try:
-        done = orch(project, "cluster", "up")
+        done = orch(project, "cluster", "up", "--diff")
         assert done.code == 0, done.err
         yield done.out.splitlines()[-1].removeprefix("engine: ")
     finally:
