@@ -139,6 +139,12 @@ class ClusterChecker:
             message = f"the region '{region}' has no workers ({region.mark})"
             hint = "add it to `workers` of `cluster`"
             yield ClusterFinding("", "regions", message, hint, "fail")
+        written, own = self._setup.context.stage.engine, f"dask={self._setup.cluster.address}"
+        if written is None or written.data != own:
+            message = "runs do not use the cluster without `--engine`"
+            yield ClusterFinding(
+                "", "engine", message, f"write `engine: {own}` to stage.yml", "warn"
+            )
         if certificates is None:
             yield ClusterFinding("", "certificates", "there are no certificates", _UP, "fail")
             return

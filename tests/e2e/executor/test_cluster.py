@@ -108,13 +108,15 @@ def test_a_run_uses_the_cluster_that_up_started_and_down_leaves_nothing(
     assert statuses(checked) == {"c1": "would_change", "w1": "would_change"}, checked.err
     missing = orch(project, "cluster", "check", "--json")
     assert missing.code == 1
-    assert {each["hint"] for each in missing.events} == {"", "run `orch cluster up`"}
+    actions = {each["hint"] for each in missing.events if each["state"] == "fail"}
+    assert actions == {"run `orch cluster up`"}
     assert not node_folder(sshd, "c1").exists()
     assert not (project.root / ".orch/cluster").exists()
     with running_cluster(project) as engine:
         complete = orch(project, "cluster", "check")
         assert complete.code == 0, complete.out
         assert "log in: workers log in to 4 hosts" in complete.out
+        assert f"write `engine: {engine}` to stage.yml" in complete.out
         ran = orch(project, "run", "name", "--engine", engine, "--json")
         assert statuses(ran) == dict.fromkeys(HOSTS, "ok"), ran.err
         shown = orch(project, "cluster", "status", "--json")
