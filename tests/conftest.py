@@ -9,7 +9,7 @@ from zlib import crc32
 import pytest
 from hypothesis import settings
 
-from tests.projects import OrchProject
+from tests.projects import ENGINE, OrchProject
 from tests.sshd import sshd
 
 __all__ = ["sshd"]
@@ -94,3 +94,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         kept = crc32("".join(map(str, name)).encode()) % len(group)
         for item in (*group[:kept], *group[kept + 1 :]):
             item.add_marker("long")
+    for item in items if ENGINE else ():
+        if item.get_closest_marker("own_process"):
+            item.add_marker(pytest.mark.skip(reason="workers drive the hosts"))

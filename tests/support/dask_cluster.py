@@ -17,6 +17,8 @@ from types import MappingProxyType
 
 from tests.sshd import wait_until
 
+_START_TIMEOUT = 60.0  # seconds
+
 _ORPHAN = "import ctypes, os, signal; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
 """Python code that lets a process end with the one that started it (prctl(2), PR_SET_PDEATHSIG)."""
 
@@ -73,7 +75,7 @@ def start_cluster(
         )
     ]
     try:
-        wait_until(lambda: _address_in(state) != "", "the scheduler has an address")
+        wait_until(lambda: _address_in(state) != "", "the scheduler has an address", _START_TIMEOUT)
         address = _address_in(state)
         host, _, port = address.rpartition(":")
         for number in range(workers):
@@ -101,6 +103,7 @@ def start_cluster(
         wait_until(
             lambda: log.read_text().count("Register worker") == workers,
             "the workers are registered",
+            _START_TIMEOUT,
         )
         yield DaskCluster(address, folder, processes[0], tuple(processes[1:]))
     finally:

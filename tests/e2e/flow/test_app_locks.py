@@ -419,6 +419,7 @@ def test_a_blank_path_is_none(shared: OrchProject) -> None:
     assert shared.orch("-s", "dev", "run", "quick", "--app", "blog").code == 0
 
 
+@pytest.mark.own_process
 def test_where_the_logins_user_may_not_who_else_has_steps_there_makes_it(
     project: OrchProject, foreign_folder: Path
 ) -> None:
