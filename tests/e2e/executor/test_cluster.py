@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.projects import OrchProject, OrchResult
-from tests.sshd import SshdServer, free_port, serve_sshd, wait_until
+from tests.sshd import SshdServer, child_processes, free_port, serve_sshd, wait_until
 from tests.support.user_systemd import fake_user_systemd
 
 HOSTS = {"c1": "127.0.0.1", "w1": "127.0.0.2", "web1": "127.0.0.3", "web2": "127.0.0.4"}
@@ -71,7 +71,7 @@ def node_pid(sshd: SshdServer, host: str) -> int:
 
 
 def processes_with(text: str) -> dict[int, str]:
-    """Return the command lines of the processes with this text in theirs, by process ID."""
+    """Return the command lines with this text of processes that run, by process ID."""
     found = {}
     for folder in Path("/proc").iterdir():
         try:
@@ -84,11 +84,9 @@ def processes_with(text: str) -> dict[int, str]:
 
 
 def children_of(pid: int) -> dict[int, str]:
-    return {
-        each: line
-        for each, line in processes_with("distributed.cli").items()
-        if Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[1] == str(pid)
-    }
+    """Return the command lines of the processes of Dask that a process has started."""
+    own = set(child_processes(pid))
+    return {each: line for each, line in processes_with("distributed.cli").items() if each in own}
 
 
 def statuses(done: OrchResult) -> Mapping[str, str]:
@@ -166,13 +164,49 @@ def test_what_ends_is_started_again_and_nothing_outlives_its_node(
         second = children_of(node)
         os.kill(node, signal.SIGKILL)
         wait_until(
-            lambda: not any(Path(f"/proc/{pid}").exists() for pid in second), "its workers end"
+            lambda: not second.keys() & processes_with("distributed.cli").keys(), "its workers end"
         )
         down = orch(project, "cluster", "status", "--json")
         assert down.code == 1
         assert [row["state"] for row in down.events] == ["runs", "missing", "missing"]
         again = orch(project, "cluster", "up", "--json")
         assert statuses(again) == {"c1": "ok", "w1": "changed"}, again.err
+
+
+@pytest.mark.long
+def test_a_scheduler_that_is_killed_comes_back_with_its_workers(
+    project: OrchProject, sshd: SshdServer
+) -> None:
+    configure(project, sshd).write({"tasks/name.yml": "steps: [{run: uname, readonly: true}]\n"})
+    with running_cluster(project) as engine:
+        found = children_of(node_pid(sshd, "c1")).items()
+        (scheduler,) = (pid for pid, line in found if "dask_scheduler" in line)
+        os.kill(scheduler, signal.SIGKILL)
+        wait_until(lambda: scheduler not in processes_with("dask_scheduler"), "the scheduler ends")
+        wait_until(lambda: orch(project, "cluster", "status").code == 0, "all processes run again")
+        ran = orch(project, "run", "name", "--engine", engine, "--json")
+        assert statuses(ran) == dict.fromkeys(HOSTS, "ok"), ran.err
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+def test_nodes_start_and_end_with_every_shell(
+    project: OrchProject, sshd: SshdServer, shell: str
+) -> None:
+    configure(project, sshd, workers=["c1"])
+    program = sshd.home / "shell"
+    program.write_text(f'#!/bin/sh\nexec {shell} {"sh" if shell == "busybox" else ""} "$@"\n')
+    program.chmod(0o755)
+    path = project.root / "inventories/real/stage.yml"
+    settings = json.loads(path.read_text())
+    settings["connect"]["shell"] = str(program)
+    path.write_text(json.dumps(settings))
+    with running_cluster(project):
+        again = orch(project, "cluster", "up", "--json")
+        assert statuses(again) == {"c1": "ok"}, again.out
+        assert orch(project, "cluster", "check").code == 0
+        pid = node_pid(sshd, "c1")
+    assert pid not in processes_with("cluster_node")
 
 
 @pytest.mark.long
@@ -328,7 +362,7 @@ def test_with_systemd_a_unit_of_the_user_runs_the_node(
             kept = orch(project, "cluster", "down", "--keep", "--json")
             assert statuses(kept) == {"c1": "changed"}, kept.out
             assert not (state / f"{unit.name}.enabled").exists()
-            assert not Path(f"/proc/{pid}").exists()
+            assert pid not in processes_with("cluster_node")
             assert (node_folder(sshd, "c1") / "tls/key.pem").exists()
         assert not unit.exists()
         assert not node_folder(sshd, "c1").exists()
