@@ -44,7 +44,7 @@ class CoordinatorFiles:
 
     def ask(self, what: str, *arguments: Any) -> Any:
         """Implement ``RemoteFiles.ask``."""
-        return self._coordinator.ask("files", what, *arguments)
+        return self._coordinator.ask_for("files", what, *arguments)
 
     def bring(self, files: Sequence[tuple[str, int, str]]) -> list[str]:
         """Implement ``RemoteFiles.bring``. Raises OrchError."""

@@ -312,12 +312,15 @@ class Workers:
         self._questions.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, worker: int, question: WorkerQuestion) -> None:
+        value: object = None
+        errors: tuple[Diagnostic, ...] = ()
         try:
-            answer = CoordinatorAnswer(question.number, self._answer_to(worker, question))
+            value = self._answer_to(worker, question)
         except OrchError as error:
-            answer = CoordinatorAnswer(question.number, errors=error.diagnostics)
+            errors = error.diagnostics
         except Exception as error:
-            answer = CoordinatorAnswer(question.number, errors=(Diagnostic(describe_bug(error)),))
+            errors = (Diagnostic(describe_bug(error)),)
+        answer = CoordinatorAnswer(question.number, value, errors, question.is_urgent)
         self.links[worker].send(answer)
 
     def _answer_to(self, worker: int, question: WorkerQuestion) -> Any:

@@ -99,7 +99,7 @@ class CallEnded(Struct, frozen=True):
 
 
 class WorkerQuestion(Struct, frozen=True):
-    """A worker's question to the coordinator, in which a call may wait.
+    """A worker's question to the coordinator, in which a call may wait; ``is_urgent``: others, too.
 
     ``kind`` is results, enter_limit, leave_limit, lock_delegate, unlock_delegate, recorded (the
     events before are in the journal), prompt, credential, secret, project, is_new_download,
@@ -109,6 +109,7 @@ class WorkerQuestion(Struct, frozen=True):
     number: int
     kind: str
     arguments: tuple[Any, ...] = ()
+    is_urgent: bool = False
 
 
 class CoordinatorAnswer(Struct, frozen=True):
@@ -117,6 +118,7 @@ class CoordinatorAnswer(Struct, frozen=True):
     number: int
     value: Any = None
     errors: tuple[Diagnostic, ...] = ()
+    is_urgent: bool = False
 
 
 class Events(Struct, frozen=True):

@@ -60,6 +60,7 @@ _WATCH_SECONDS = 1.0
 
 SendFunction = Callable[[object], None]
 
+_URGENT_KINDS = ("lock_delegate", "files", "is_new_download", "download")
 _END_NOTICE = Notice("end")
 _ABANDON_NOTICE = Notice("abandon")
 
@@ -80,6 +81,7 @@ class Coordinator:
         self._questions: dict[int, Future[CoordinatorAnswer]] = {}
         self.relay: ChannelRelay | None = None
         self._delegate_locks: dict[str, threading.Lock] = {}
+        self._lock_holder = threading.local()
         self._lock = threading.Lock()
         self._is_ended = False
         self._heard_at = time.monotonic()
@@ -91,7 +93,9 @@ class Coordinator:
             if self._is_ended:
                 return None
             self._questions[number] = future
-        self.send(WorkerQuestion(number, kind, arguments))
+        # others wait for the lock of a delegate
+        is_urgent = kind in _URGENT_KINDS or getattr(self._lock_holder, "is_holding", False)
+        self.send(WorkerQuestion(number, kind, arguments, is_urgent))
         answer = future.result()
         if answer.errors:
             raise DefinitionError(*answer.errors)
@@ -197,10 +201,12 @@ class Coordinator:
             own = self._delegate_locks.setdefault(name, threading.Lock())
         with own:  # one thread of this worker at a time
             self.ask("lock_delegate", name)
+            self._lock_holder.is_holding = True
             try:
                 yield
             finally:
-                self.send(WorkerQuestion(0, "unlock_delegate", (name,)))
+                self._lock_holder.is_holding = False
+                self.send(WorkerQuestion(0, "unlock_delegate", (name,), is_urgent=True))
 
     def emit(self, event: RunEvent) -> None:
         """Send an event."""
@@ -451,7 +457,7 @@ class MessageSender:
     """Sends messages in order, in a thread of its own, as many at once as have gathered.
 
     They are gathered for ``gather_seconds``, because each batch costs milliseconds, but not if one
-    of them is of a channel: its user waits. ``send_batch`` sends some; if it raises OSError,
+    of them is urgent, or of a channel. ``send_batch`` sends some; if it raises OSError,
     ``on_broken`` is called with the error, and the rest is dropped.
     """
 
@@ -472,7 +478,7 @@ class MessageSender:
     def send(self, message: object) -> None:
         """Send a message soon."""
         self._queue.put(message)
-        if isinstance(message, ChannelMessage) or _is_urgent_question(message):
+        if isinstance(message, ChannelMessage) or getattr(message, "is_urgent", False):
             self._is_urgent.set()
 
     def close(self, timeout: float | None = None) -> None:
@@ -497,11 +503,6 @@ class MessageSender:
                 except OSError as error:
                     is_broken = True
                     self._on_broken(error)
-
-
-def _is_urgent_question(message: object) -> bool:
-    urgent = ("lock_delegate", "unlock_delegate", "files")
-    return isinstance(message, WorkerQuestion) and message.kind in urgent
 
 
 _END = object()
