@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from platform import python_version
 
 import msgspec
 from msgspec import Struct
@@ -31,6 +32,7 @@ PLAYBOOKS_FOLDER = Path(__file__).parents[1] / "cluster"
 _MARK = SourcePosition("<orch cluster>")
 _UNSAFE_CHARS = re.compile(r"[^A-Za-z0-9._-]")
 _UNIT_DIGEST_CHARS = 8
+_DIGEST_CHARS = 16
 _NO_CLUSTER_HINT = "add `cluster: {workers: [HOST, …]}` to stage.yml; see `orch doc cluster`"
 
 
@@ -143,55 +145,92 @@ class ClusterCode(Struct, frozen=True):
     requirements: tuple[str, ...] = ()
 
 
+class ClusterContents(Struct, frozen=True):
+    """Everything that the nodes of a cluster depend on.
+
+    ``processes`` are those of each host, ``config`` settings of Dask in them.
+    """
+
+    certificates: ClusterCertificates
+    code: ClusterCode
+    config: Mapping[str, object]
+    processes: Mapping[str, tuple[NodeProcess, ...]]
+
+    def digest(self, host: str, python: str) -> str:
+        """Return a digest of everything that a running node depends on."""
+        parts = (
+            self.certificates.authority.certificate,
+            self.certificates.hosts[host].certificate,
+            python,
+            json.dumps(self.code.versions, sort_keys=True),
+            Path(self.code.wheel).name,
+            "\n".join(self.code.requirements),
+            json.dumps(self.config, sort_keys=True),
+            msgspec.json.encode(self.processes[host]).decode(),
+        )
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:_DIGEST_CHARS]
+
+
 def plan_up(
     context: ProjectContext,
     cluster: Cluster,
-    certificates: ClusterCertificates,
-    *,
+    contents: ClusterContents,
     scheduler: ClusterNode,
-    code: ClusterCode,
-    config: Mapping[str, object],
-    processes: Mapping[str, tuple[NodeProcess, ...]],
+    *,
     options: PlanOptions,
     environ: Mapping[str, str],
     replaces_authority: bool = False,
 ) -> Plan:
     """Return the plan that starts the nodes of a cluster. Raises DefinitionError.
 
-    ``scheduler`` is the node of the scheduler, which may not be one of them. ``config`` are
-    settings of Dask for the ``processes`` of each host. ``replaces_authority``: the hosts may have
-    certificates of another authority.
+    ``scheduler`` is the node of the scheduler, which may not be one of them.
+    ``replaces_authority``: the hosts may have certificates of another authority.
     """
-    variables: dict[str, dict[str, object]] = {}
-    for node in cluster.nodes:
-        name, pair = node.host.name, certificates.hosts[node.host.name]
-        context.secrets.masker.add_secret("cluster key", pair.key)
-        digest = node_digest(
-            certificates, pair.certificate, code=code, config=config, processes=processes[name]
-        )
-        settings = NodeSettings(digest, processes[name], config)
-        common = _common_variables(context, cluster, node)
-        variables[name] = {
-            **common,
-            "digest": digest,
-            "settings": msgspec.json.format(msgspec.json.encode(settings)).decode() + "\n",
-            "authority": certificates.authority.certificate,
-            "known_authorities": [] if replaces_authority else _known_authorities(certificates),
-            "certificate": pair.certificate,
-            "key": pair.key,
-            "versions": dict(code.versions),
-            "versions_json": json.dumps(code.versions),
-            "wheel": code.wheel,
-            "wheel_name": Path(code.wheel).name,
-            "requirements": "".join(f"{line}\n" for line in code.requirements),
-            "unit_text": _unit_text(str(common["node_python"]), str(common["folder"])),
-            "pip_options": list(cluster.settings.pip_options),
+    known = [] if replaces_authority else _known_authorities(contents.certificates)
+    log = f"{node_folder(context, cluster, scheduler)}/log/scheduler.log"
+    variables = {
+        node.host.name: {
+            **_common_variables(context, cluster, node),
+            **_code_variables(cluster, contents.code),
+            **_node_variables(context, cluster, node, contents),
+            "known_authorities": known,
             "address": cluster.host_name,
             "port": cluster.settings.port,
             "scheduler": scheduler.host.name,
-            "scheduler_log": f"{node_folder(context, cluster, scheduler)}/log/scheduler.log",
+            "scheduler_log": log,
         }
+        for node in cluster.nodes
+    }
     return _plan(context, "up", cluster, variables, options=options, environ=environ)
+
+
+def _code_variables(cluster: Cluster, code: ClusterCode) -> dict[str, object]:
+    return {
+        "version": code.versions["Python"],
+        "versions": json.dumps(code.versions),
+        "wheel": code.wheel,
+        "wheel_name": Path(code.wheel).name,
+        "requirements": "".join(f"{line}\n" for line in code.requirements),
+        "pip_options": list(cluster.settings.pip_options),
+    }
+
+
+def _node_variables(
+    context: ProjectContext, cluster: Cluster, node: ClusterNode, contents: ClusterContents
+) -> dict[str, object]:
+    name, folder = node.host.name, node_folder(context, cluster, node)
+    python = node_python(cluster, folder)
+    digest, pair = contents.digest(name, python), contents.certificates.hosts[name]
+    context.secrets.masker.add_secret("cluster key", pair.key)
+    settings = NodeSettings(digest, contents.processes[name], contents.config)
+    return {
+        "digest": digest,
+        "settings": msgspec.json.format(msgspec.json.encode(settings)).decode() + "\n",
+        "authority": contents.certificates.authority.certificate,
+        "certificate": pair.certificate,
+        "key": pair.key,
+        "unit_text": _unit_text(python, folder),
+    }
 
 
 def plan_check(
@@ -256,7 +295,12 @@ def node_folder(context: ProjectContext, cluster: Cluster, node: ClusterNode) ->
 
 def node_python(cluster: Cluster, folder: str) -> str:
     """Return the path of the Python that runs the node in this folder."""
-    return f"{folder}/venv/bin/python" if cluster.settings.install else cluster.settings.python
+    return f"{_venv(folder)}/bin/python" if cluster.settings.install else cluster.settings.python
+
+
+def _venv(folder: str) -> str:
+    """Return the environment in a node's folder; one of another Python cannot be updated."""
+    return f"{folder}/venv-{python_version()}"
 
 
 def _common_variables(
@@ -270,6 +314,7 @@ def _common_variables(
         "unit": f"orch-cluster-{names}-{own}.service",
         "install": cluster.settings.install,
         "own_python": cluster.settings.python,
+        "venv": _venv(folder),
         "node_python": node_python(cluster, folder),
     }
 
@@ -304,27 +349,6 @@ def _one_line(certificate: str) -> str:
     """Return the part of a certificate that identifies it: a line of its own."""
     lines = certificate.splitlines()
     return lines[-2] if len(lines) > 2 else certificate
-
-
-def node_digest(
-    certificates: ClusterCertificates,
-    certificate: str,
-    *,
-    code: ClusterCode,
-    config: Mapping[str, object],
-    processes: Sequence[NodeProcess],
-) -> str:
-    """Return a digest of everything that a running node depends on."""
-    parts = (
-        certificates.authority.certificate,
-        certificate,
-        json.dumps(code.versions, sort_keys=True),
-        Path(code.wheel).name,
-        "\n".join(code.requirements),
-        json.dumps(config, sort_keys=True),
-        msgspec.json.encode(processes).decode(),
-    )
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def _plan(

@@ -20,8 +20,10 @@ from orchestrator.commands.cluster_certificates import (
 from orchestrator.commands.cluster_node import NodeProcess
 from orchestrator.commands.cluster_plan import (
     ClusterCode,
+    ClusterContents,
     ClusterNode,
-    node_digest,
+    node_folder,
+    node_python,
     plan_down,
     plan_up,
     resolve_cluster,
@@ -99,11 +101,8 @@ class ClusterSetup:
             yield plan_up(
                 self.context,
                 self.chosen,
-                certificates,
-                scheduler=self.cluster.scheduler,
-                code=self._code(Path(folder)),
-                config=SERVER_CONFIG,
-                processes={node.host.name: self._processes(node) for node in self.chosen.nodes},
+                self._contents(certificates, Path(folder)),
+                self.cluster.scheduler,
                 options=options,
                 environ=self._environ,
                 replaces_authority=new_certificates,
@@ -117,18 +116,13 @@ class ClusterSetup:
     def digests(self, certificates: ClusterCertificates) -> dict[str, str]:
         """Return what the nodes would run with if they were started now, by host."""
         with tempfile.TemporaryDirectory(prefix="orch-wheel-") as folder:
-            code = self._code(Path(folder))
-        return {
-            node.host.name: node_digest(
-                certificates,
-                certificates.hosts[node.host.name].certificate,
-                code=code,
-                config=SERVER_CONFIG,
-                processes=self._processes(node),
-            )
-            for node in self.chosen.nodes
-            if node.host.name in certificates.hosts
-        }
+            contents = self._contents(certificates, Path(folder))
+        found = {}
+        for node in self.chosen.nodes:
+            if node.host.name in certificates.hosts:
+                python = node_python(self.cluster, node_folder(self.context, self.cluster, node))
+                found[node.host.name] = contents.digest(node.host.name, python)
+        return found
 
     def plan_down(self, options: PlanOptions, *, keep: bool) -> Plan:
         """Return the plan that ends the nodes. Raises DefinitionError."""
@@ -209,6 +203,11 @@ class ClusterSetup:
         if len(self.chosen.nodes) == len(self.cluster.nodes):
             rows += [_with_worker(ClusterRow("", name), by_name[name]) for name in by_name]
         return rows
+
+    def _contents(self, certificates: ClusterCertificates, folder: Path) -> ClusterContents:
+        """Return what the nodes depend on; files are written to the folder."""
+        processes = {node.host.name: self._processes(node) for node in self.chosen.nodes}
+        return ClusterContents(certificates, self._code(folder), SERVER_CONFIG, processes)
 
     def _code(self, folder: Path) -> ClusterCode:
         versions = code_versions()

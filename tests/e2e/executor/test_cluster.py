@@ -311,15 +311,17 @@ def test_hosts_get_an_environment_with_the_same_code(
         assert statuses(ran) == dict.fromkeys(HOSTS, "ok"), ran.err
         earlier = node_folder(sshd, "w1") / "orch-0.0.1+abc-py3-none-any.whl"
         earlier.touch()
+        old = node_folder(sshd, "w1") / "venv-3.9.2"
+        (old / "bin").mkdir(parents=True)
         assert statuses(orch(project, "cluster", "up", "--json")) == {"w1": "changed"}
-        assert not earlier.exists()
+        assert not earlier.exists() and not old.exists()
         again = orch(project, "cluster", "up", "--json")
         assert statuses(again) == {"w1": "ok"}, again.out
-        package = node_folder(sshd, "w1").glob("venv/lib/python*/site-packages/orchestrator")
+        package = node_folder(sshd, "w1").glob("venv-*/lib/python*/site-packages/orchestrator")
         assert len(list(package)) == 1
         lines = children_of(node_pid(sshd, "w1")).values()
         assert len(lines) == 2
-        assert all(line.startswith(str(node_folder(sshd, "w1") / "venv")) for line in lines)
+        assert all(line.startswith(str(node_folder(sshd, "w1") / "venv-")) for line in lines)
 
 
 def test_check_names_what_workers_lack_to_reach_their_hosts(

@@ -166,11 +166,11 @@ def test_examples_of_inventory_files_are_valid(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["param", "types", "loop_control", "templates", "facts", "claims", "connect"]
+    "name", ["param", "types", "loop_control", "templates", "facts", "claims", "cluster", "connect"]
 )
 def test_other_examples_are_valid_in_the_file_that_has_them(name: str) -> None:
     example = parse_yaml(reference.reference_topics()[name]().example, "example").to_plain()
-    kind = {"claims": "app", "connect": "stage"}.get(name, "task")
+    kind = {"claims": "app", "cluster": "stage", "connect": "stage"}.get(name, "task")
     if isinstance(example, list):
         example = {"steps": example}
     elif kind == "task":
