@@ -54,11 +54,13 @@ class KeyPair(Struct, frozen=True):
 class ClusterCertificates(Struct, frozen=True):
     """The authority's certificate, that of this machine, and those of the hosts by name.
 
-    ``old_authority`` is the certificate of the authority before this one, '' if there was none.
+    ``old_authority`` is the certificate of the authority before this one, '' if there was none. The
+    authority's key is '' on a machine that only uses the cluster; ``client`` is None if it is
+    missing.
     """
 
     authority: KeyPair
-    client: KeyPair
+    client: KeyPair | None
     hosts: Mapping[str, KeyPair]
     old_authority: str = ""
 
@@ -85,8 +87,7 @@ class CertificateFolder:
         cannot be read, or are not certificates.
         """
         authority = self._read_pair(_AUTHORITY)
-        client = self._read_pair(_CLIENT, authority)
-        if authority is None or client is None:
+        if authority is None:
             return None
         hosts: dict[str, KeyPair] = {}
         folder = self.path / _HOSTS
@@ -96,7 +97,10 @@ class CertificateFolder:
                 hosts[name] = pair
         old = self.path / f"{_OLD_AUTHORITY}.pem"
         return ClusterCertificates(
-            authority, client, hosts, old.read_text("ascii") if old.exists() else ""
+            authority,
+            self._read_pair(_CLIENT, authority),
+            hosts,
+            old.read_text("ascii") if old.exists() else "",
         )
 
     def complete(
@@ -108,12 +112,17 @@ class CertificateFolder:
         written. Raises UsageError.
         """
         known = self.load()
+        if known is not None and not known.authority.key and not renew:
+            message = "the key of the cluster's authority is not here: this machine can only use it"
+            hint = "run this on the machine that has .orch/cluster completely"
+            mark = SourcePosition(display_path(self.path / f"{_AUTHORITY}.key"))
+            raise UsageError(Diagnostic(message, mark, hint))
         if renew or known is None or known.authority.needs_renewal:
             authority = _new_authority(stage)
             old = known.authority.certificate if known else ""
             known = ClusterCertificates(authority, _new_pair(authority, "client", ()), {}, old)
         client = known.client
-        if client.needs_renewal:
+        if client is None or client.needs_renewal:
             client = _new_pair(known.authority, "client", ())
         hosts = {}
         for host, addresses in names.items():
@@ -129,7 +138,7 @@ class CertificateFolder:
         """Write the certificates, and the scheduler's address. Raises UsageError."""
         pairs = {
             _AUTHORITY: certificates.authority,
-            _CLIENT: certificates.client,
+            **({_CLIENT: certificates.client} if certificates.client else {}),
             **{f"{_HOSTS}/{host}": pair for host, pair in certificates.hosts.items()},
         }
         texts = {_STATE: json.dumps({"address": address}) + "\n"}
@@ -173,12 +182,17 @@ class CertificateFolder:
         )
 
     def _read_pair(self, name: str, authority: KeyPair | None = None) -> KeyPair | None:
-        """Return a pair, None if it is missing or the authority has not signed it."""
+        """Return a pair, None if it is missing or the authority has not signed it.
+
+        Without ``authority``, it is that of the authority itself, whose key may be missing.
+        """
         from cryptography.exceptions import InvalidSignature
 
         path, key_path = self.path / f"{name}.pem", self.path / f"{name}.key"
         try:
-            text, key = path.read_text("ascii"), key_path.read_text("ascii")
+            text = path.read_text("ascii")
+            has_key = authority is not None or key_path.exists()
+            key = key_path.read_text("ascii") if has_key else ""
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:

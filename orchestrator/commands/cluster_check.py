@@ -148,7 +148,9 @@ class ClusterChecker:
         if certificates is None:
             yield ClusterFinding("", "certificates", "there are no certificates", _UP, "fail")
             return
-        pairs = {"the authority": certificates.authority, "this machine": certificates.client}
+        pairs = {"the authority": certificates.authority}
+        if certificates.client is not None:
+            pairs["this machine"] = certificates.client
         pairs |= {
             node.host.name: certificates.hosts[node.host.name]
             for node in self._setup.cluster.nodes

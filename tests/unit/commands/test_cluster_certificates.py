@@ -147,3 +147,28 @@ def test_files_are_found_for_their_own_scheduler_only(folder: CertificateFolder)
     assert folder.tls_files("tls://10.0.0.2:8786") is None
     folder.remove()
     assert not folder.path.exists()
+
+
+def test_a_machine_without_the_key_of_the_authority_uses_the_cluster_and_changes_nothing(
+    folder: CertificateFolder,
+) -> None:
+    save_new(folder)
+    (folder.path / "ca.key").unlink()
+    assert folder.load() is not None
+    assert folder.tls_files(ADDRESS) is not None
+    before = {path: path.read_bytes() for path in folder.path.rglob("*.*")}
+    with pytest.raises(UsageError, match="this machine can only use it"):
+        folder.complete("prod", NAMES)
+    assert {path: path.read_bytes() for path in folder.path.rglob("*.*")} == before
+    assert folder.complete("prod", NAMES, renew=True).authority.key
+
+
+def test_a_client_certificate_that_is_gone_is_made_anew_by_the_same_authority(
+    folder: CertificateFolder,
+) -> None:
+    made = save_new(folder)
+    (folder.path / "client.key").unlink()
+    again = folder.complete("prod", NAMES)
+    assert again.authority == made.authority
+    assert again.hosts == made.hosts
+    assert again.client is not None
