@@ -42,6 +42,9 @@ from orchestrator.cli.run_commands import (
 @click.option(
     "--times", is_flag=True, help="Give files the modification times that they have here."
 )
+@click.option(
+    "--whole-file", is_flag=True, help="Send changed files whole, not only what differs in them."
+)
 @click.option("--owner", metavar="USER", help="The owner of everything, by name or number.")
 @click.option("--group", metavar="GROUP", help="The group of everything, by name or number.")
 @click.argument("src", type=click.Path(exists=True))
@@ -56,6 +59,7 @@ def upload_command(
     include: tuple[str, ...],
     follow: bool,
     times: bool,
+    whole_file: bool,
     owner: str | None,
     group: str | None,
 ) -> int:
@@ -83,6 +87,7 @@ def upload_command(
     arguments |= {"include": json.dumps(include)} if include else {}
     arguments |= {"follow": "true"} if follow else {}
     arguments |= {"times": "true"} if times else {}
+    arguments |= {"whole_file": "true"} if whole_file else {}
     for name, value in (("owner", owner), ("group", group)):
         arguments |= {} if value is None else {name: value}
     context = load_command_context(command_options, shlex.join(("upload", src, dest)))
@@ -94,6 +99,7 @@ def upload_command(
         *(word for pattern in include for word in ("--include", pattern)),
         *(("--follow",) if follow else ()),
         *(("--times",) if times else ()),
+        *(("--whole-file",) if whole_file else ()),
         *(("--owner", owner) if owner is not None else ()),
         *(("--group", group) if group is not None else ()),
     ]

@@ -17,6 +17,7 @@ from orchestrator.model.event import (
     Crashed,
     EventSink,
     HostFinished,
+    Noted,
     RunEvent,
     RunFinished,
     SentStep,
@@ -158,7 +159,7 @@ class EventMasker:
                 return replace(event, name=text(event.name), outcome=outcome, has_secret=has_secret)
             case HostFinished():
                 return replace(event, outcome=self._mask_result(event.outcome))
-            case Warned():
+            case Warned() | Noted():
                 return replace(event, text=text(event.text))
             case Crashed():
                 return replace(event, error=text(event.error), traceback=text(event.traceback))

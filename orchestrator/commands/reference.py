@@ -608,6 +608,7 @@ def _event_tables() -> Iterator[ReferenceTable]:
             ("The user chose not to run a task", event.TaskSkipped(0, None, "")),
             ("A pause before the next batch", event.BatchPaused(0, None, "", "", 0)),
             ("A warning; the run goes on", event.Warned(0, "")),
+            ("A remark for those who want to see more", event.Noted(0, "")),
             ("A bug in orch ended a host's part of a task", bug),
             ("The run has ended", event.RunFinished(0, 0, 0, ())),
         )

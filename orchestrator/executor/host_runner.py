@@ -6,9 +6,8 @@ before a command, and downloads.
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -26,6 +25,7 @@ from orchestrator.executor.download_run import (
 )
 from orchestrator.executor.host_limits import HeldSlots, HostLimits
 from orchestrator.executor.host_state import HostState, HostTaskState, StepCursor
+from orchestrator.executor.payload_upload import DifferencesError, PayloadUpload
 from orchestrator.executor.progress import (
     LOST_BEFORE,
     UNREPORTED,
@@ -55,11 +55,6 @@ from orchestrator.planner.step_conditions import CHANGED_STEPS, NO_MORE_RESULTS
 from orchestrator.remote_shell import SessionLostError, ShellNotReadyError, ShellSession
 from orchestrator.remote_shell.channel_protocol import Channel
 from orchestrator.remote_shell.encoder import KnownStepState
-from orchestrator.remote_shell.transfer import (
-    PIECE_BYTES,
-    send,
-    upload_stage_script,
-)
 from orchestrator.templating import ResultPending
 
 StepAction: TypeAlias = StepCommand | ControlAction | StepProgram | StepResult | str
@@ -613,7 +608,7 @@ class HostTaskRunner:
             if is_known and desired and payload is desired.probe_payload:
                 continue
             try:
-                staged = self._upload_payload(step, self._needed_part(payload))
+                staged = self._upload_payload(step, payload)
             except OrchError as error:
                 return transfer_failed_result(error, self._endpoint(step))
             check_result = None
@@ -675,17 +670,22 @@ class HostTaskRunner:
         outcome = self.downloads.run(job, means)
         return replace(outcome, seconds=time.monotonic() - began)
 
-    def _needed_part(self, payload: UploadPayload) -> UploadPayload:
-        """Return the payload without what the host has, according to the last check."""
-        needed = self.recorder.needed_lines
-        return payload if payload.select is None or needed is None else payload.select(needed)
-
     def _upload_payload(self, step: PlannedStep, payload: UploadPayload) -> str:
-        """Upload the command's payload; return its path on the host."""
+        """Upload the command's payload, or what the host needs of it; return its path there."""
         meter = TransferMeter(partial(self.recorder.report_transfer, step))
-        channel, timeout = self._open_transfer_channel(step)
+        upload = PayloadUpload(partial(self._open_transfer_channel, step), self._is_stopped, meter)
+        needed, basis = self.recorder.needed_lines, self.recorder.tree_basis
         try:
-            return upload_payload(channel, timeout, payload, self._is_stopped, meter)
+            if payload.split is not None and basis is not None:
+                rest, files = payload.split(needed, basis.lines)
+                try:
+                    if files:
+                        return upload.send_differences(rest, files, basis.path)
+                except DifferencesError as error:
+                    self.recorder.note(error_text(error))
+            if payload.select is not None and needed is not None:
+                payload = payload.select(needed)
+            return upload.send_whole(payload)
         finally:
             meter.finish()
 
@@ -707,22 +707,6 @@ class HostTaskRunner:
         session = self.session
         if session is not None:
             session.cancel(keeps_note=self.connections.is_abandoned)
-
-
-_STALE_DIR_PATTERN = f"orch-{'[0-9a-f]' * 16}"
-_MUCH_BYTES = 16 << 20
-"""Size of a payload from which the script looks for room."""
-
-# An available size that df does not tell, or tells in another place, counts as enough.
-_CHOOSE_ROOM = """\
-o_has_room() {{
-o_kib=$(df -Pk "$1" 2>/dev/null </dev/null |
-{{ read -r o_x; read -r o_x o_x o_x o_kib o_x; echo "$o_kib"; }})
-case $o_kib in ''|*[!0-9]*) ;; *) [ "$o_kib" -gt {kib} ];; esac
-}}
-o_has_room "$o_in" || {{ o_other=$o_in o_in=~; o_has_room ~; }} ||
-{{ echo "there is no room for {mb} MB in $o_other, or in the home folder" >&2; exit 1; }}
-"""
 
 
 def evaluate_retry(
@@ -757,60 +741,6 @@ def evaluate_retry(
         return replace(outcome, status=Status.UNKNOWN, reason=message), False
     reason = f"'{retry.condition_text}' was still false after {retry.retries + 1} attempts"
     return replace(outcome, status=Status.FAILED, reason=reason), False
-
-
-def upload_payload(
-    channel: Channel,
-    timeout: float,
-    payload: UploadPayload,
-    is_cancelled: Callable[[], bool],
-    meter: TransferMeter,
-) -> str:
-    """Upload the payload to a new private folder on the host; return the path of the file.
-
-    The folder is in the home folder if the temporary folder is not writable. Raises TransferError.
-    """
-    meter.total = payload.size
-    pieces = meter.count_pieces(payload_chunks(payload))
-    script = upload_script(payload.size)
-    upload_dir = send(channel, script, pieces, timeout=timeout, stopping=is_cancelled)
-    return upload_dir.removesuffix("\n") + "/payload"
-
-
-def upload_script(size: int) -> str:
-    """Return a script that reads ``size`` bytes into a new folder and prints the folder's path.
-
-    The folder is in the temporary folder or, if that is not writable or has no room for much data,
-    in the home folder. The script removes it if it fails. If the connection drops between the
-    upload and the step that uses it, the folder remains; an upload by the same user a day or more
-    later removes it.
-    """
-    name = f"orch-{secrets.token_hex(8)}"
-    usual, other = f'"$o_in"/{name}', f"~/{name}"
-    choice = _CHOOSE_ROOM.format(kib=size // 1024, mb=size // 1_000_000)
-    return (
-        f"find \"${{TMPDIR:-/tmp}}/.\" ~/. ! -name . -prune -type d -name '{_STALE_DIR_PATTERN}' "
-        '-user "$(id -u)" -mtime +1 -exec rm -rf {} + </dev/null >/dev/null 2>&1 || :\n'
-        "set -e; umask 077\no_in=${TMPDIR:-/tmp}\n"
-        f"{choice if size > _MUCH_BYTES else ''}"
-        f"mkdir -- {usual} && cd -- {usual} || {{ mkdir {other}; cd {other}; }}\n"
-        # a dropped connection appears as SIGPIPE, which would kill this shell without its traps
-        "trap '[ $? = 0 ] || rm -rf -- \"$PWD\"' EXIT; trap 'exit 129' HUP INT PIPE TERM; pwd\n"
-        f"{upload_stage_script('payload', size)}"
-    )
-
-
-def payload_chunks(payload: UploadPayload) -> Iterator[bytes]:
-    """Yield the payload's bytes in pieces."""
-    if payload.read_chunks is not None:
-        yield from payload.read_chunks()
-    elif payload.path is None:
-        for at in range(0, len(payload.data), PIECE_BYTES):
-            yield payload.data[at : at + PIECE_BYTES]
-    else:
-        with payload.path.open("rb") as file:
-            while piece := file.read(PIECE_BYTES):
-                yield piece
 
 
 def not_started_result(error: ConnectError, delegate: str) -> StepResult | None:

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from orchestrator.errors import OrchError
@@ -21,8 +22,9 @@ from orchestrator.executor.host_state import (
     find_cause,
 )
 from orchestrator.executor.progress import LOST_BEFORE, LOST_RESULT, UNREPORTED, EndedStep
-from orchestrator.model.command import DesiredState, StepCommand, StepEffects
+from orchestrator.model.command import DesiredState, LineRanges, StepCommand, StepEffects
 from orchestrator.model.event import (
+    Noted,
     SentStep,
     StepFinished,
     StepOutput,
@@ -175,6 +177,11 @@ class StepRecorder:
         """Return the parts of a tree's manifest that the last step's host needs; None for all."""
         return self._module_result.needed
 
+    @property
+    def tree_basis(self) -> TreeBasis | None:
+        """Return what the last step's host has of the large files of its tree."""
+        return self._module_result.basis
+
     def report_transfer(self, step: PlannedStep, done: int, total: int, seconds: float) -> None:
         """Report how many bytes of ``total`` the step has sent or received in ``seconds``."""
         host, app = self.state.host_state.host.name, self.state.host_state.app
@@ -190,6 +197,11 @@ class StepRecorder:
                 seconds=seconds,
             )
         )
+
+    def note(self, text: str) -> None:
+        """Tell those who want to see more something about the host."""
+        app, host = self.state.host_state.app, self.state.host_state.host.name
+        self._emit(Noted(time.time(), f"{f'{host} ({app})' if app else host}: {text}"))
 
     def reported(self, number: int, kind: str, text: str) -> None:
         """Handle a report line from a module script, or of a command line's folder."""
@@ -657,6 +669,17 @@ def sent_step(step: PlannedStep, command: StepCommand) -> SentStep:
     return SentStep(step.number, text, "\0".join(parts).rstrip("\0"), step.readonly)
 
 
+class TreeBasis(Struct, frozen=True):
+    """The older files that a host has of a tree, and can make new ones from.
+
+    ``lines`` are parts of the tree's manifest, ``path`` is that of the tree's folder on the host,
+    or of the tree's only file.
+    """
+
+    lines: LineRanges
+    path: str
+
+
 class ModuleResultParser:
     """Parses the reports of one module step (see ``remote_shell/module_protocol.py``)."""
 
@@ -671,6 +694,7 @@ class ModuleResultParser:
         self._exit_statuses: dict[str, int] = {}
         self.needed: tuple[tuple[int, int], ...] | None = None
         """The first and the last line of each part of a tree's manifest that the host needs."""
+        self.basis: TreeBasis | None = None
 
     def add_report(self, kind: str, text: str) -> None:
         """Add the next report; a kind that starts with ``+`` is continued by the next one.
@@ -706,7 +730,10 @@ class ModuleResultParser:
         elif kind in ("old#", "new#"):
             self._text_endings.setdefault(kind[:-1], text)
         elif kind == "need":
-            self.needed = tuple(map(_parse_range, text.split(","))) if text else ()
+            self.needed = _parse_ranges(text) if text else ()
+        elif kind == "basis":
+            lines, path = parse_state(text)
+            self.basis = TreeBasis(_parse_ranges(lines), path or "")
         elif kind in ("probe", "fix"):
             self._exit_statuses[kind] = parse_number(text)
         else:
@@ -764,6 +791,10 @@ class ModuleResultParser:
         if lines and self._text_endings.get(kind) == "cut":
             lines[-1] = lines[-1].removesuffix("\n")
         return lines
+
+
+def _parse_ranges(text: str) -> tuple[tuple[int, int], ...]:
+    return tuple(map(_parse_range, text.split(",")))
 
 
 def _parse_range(text: str) -> tuple[int, int]:

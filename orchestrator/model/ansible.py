@@ -26,8 +26,8 @@ MODULE_HINTS = {
     "uri": "write `request: {url: …}`; to wait for a server, `http: {url: …, within: 30s}`",
     **dict.fromkeys(
         ("synchronize", "sync", "rsync"),
-        "write `upload: {src: …, path: …, delete: true}`, which sends only what differs; the other "
-        "way is `download: {path: …, to: …}`",
+        "write `upload: {src: …, path: …, delete: true}`, which sends only what differs, also of a "
+        "large file, if both sides have rsync; the other way is `download: {path: …, to: …}`",
     ),
     "fetch": "write `download: {path: …, to: …}`",
     "set_fact": "write `set: {NAME: VALUE}`",

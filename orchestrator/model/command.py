@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from msgspec import Struct
 
 from orchestrator.model.condition import Condition, ConstantCondition
 
+LineRanges: TypeAlias = "Sequence[tuple[int, int]]"
+"""Parts of a tree's manifest: the numbers of the first and the last line of each."""
+
 UNKNOWN_STATE = "not known yet"
 """State reported by a probe that needs the uploaded payload to know the real one."""
+
+
+class DeltaFile(Struct, frozen=True):
+    """A large file of a tree, of which a host has an older version.
+
+    ``path`` is its local path, ``name`` its path below the tree's folder, '' for a tree that is a
+    single file. ``size`` is in bytes, ``digest`` is its SHA-256 in hexadecimal digits. ``mode`` are
+    the permissions that it is to have, ``mtime`` is when it was modified, in seconds since 1970, or
+    negative if it does not matter.
+    """
+
+    path: str
+    name: bytes
+    size: int
+    digest: str
+    mode: int
+    mtime: int
 
 
 class UploadPayload(Struct, frozen=True):
@@ -19,7 +40,9 @@ class UploadPayload(Struct, frozen=True):
     The data is the contents of ``path``, or ``data`` if ``path`` is None, or what ``read_chunks``
     yields on each call. ``digest`` is its SHA-256 in hexadecimal digits; with ``read_chunks``, any
     digest that identifies the data. ``select`` returns the payload with only these lines of a
-    tree's manifest, given by the first and the last of each part.
+    tree's manifest, given by the first and the last of each part. ``split`` does so for the needed
+    lines, None for all, and those at which the host has older files: it returns the payload without
+    the large ones of these, and the large ones; ``large_lines`` are the lines of all large files.
     """
 
     size: int
@@ -27,7 +50,11 @@ class UploadPayload(Struct, frozen=True):
     path: Path | None = None
     data: bytes = b""
     read_chunks: Callable[[], Iterator[bytes]] | None = None
-    select: Callable[[Sequence[tuple[int, int]]], UploadPayload] | None = None
+    select: Callable[[LineRanges], UploadPayload] | None = None
+    split: (
+        Callable[[LineRanges | None, LineRanges], tuple[UploadPayload, list[DeltaFile]]] | None
+    ) = None
+    large_lines: Sequence[int] = ()
 
     def __eq__(self, other: object) -> bool:
         """Return True if size, digest, path and data are equal."""

@@ -232,6 +232,13 @@ class Warned(Struct, frozen=True):
     text: str
 
 
+class Noted(Struct, frozen=True):
+    """A remark for those who want to see more; nothing is wrong."""
+
+    time: float
+    text: str
+
+
 class Crashed(Struct, frozen=True):
     """A bug in orch ended a host's part of a task; ``error`` describes it, with its origin."""
 
@@ -268,6 +275,7 @@ RunEvent: TypeAlias = (
     | StepFinished
     | HostFinished
     | Warned
+    | Noted
     | Crashed
     | RunFinished
 )

@@ -1458,12 +1458,14 @@ tree_extra() {
 }
 # tree_compare OWNED UNREAD: read the manifest, a line `=`, and the output of tree_facts and
 # tree_extra, and print: `S STATE`; `! CONFLICT`; `- LINE` and `+ LINE` of a diff; `N NUMBERS` if
-# only some files and links of the manifest are needed, with their line numbers, like 3-5,9; and
+# only some files and links of the manifest are needed, with their line numbers, like 3-5,9;
+# `B NUMBERS`, like 3,9, for those of o_large that have older files; and
 # changes as WHAT KIND TOLD NAME, where WHAT is m for missing, c for different, t for another time, r
 # for to be removed, and TOLD is the target of a link, the mode of a folder as in the manifest, or
 # the time.
 tree_compare() {
-  awk -v owned="$1" -v unread="$2" '
+  awk -v owned="$1" -v unread="$2" -v numbered="$o_large" '
+    BEGIN { split(numbered, each, " "); for (i in each) large[each[i]] = 1 }
     function told(m, h, p) { return m " " substr(h, 1, 12) " " p }
     function count(n, what) { if (n) text = text (text ? ", " : "") n " " what }
     !facts && $0 == "=" { facts = 1; next }
@@ -1502,6 +1504,7 @@ tree_compare() {
       else return
       print what, k, (k == "l" ? sum[i] : k == "d" ? mode[i] : what == "t" ? time[i] : "-"), p
       if (what != "t" && (k == "f" || k == "l")) need(i)
+      if (what == "c" && (i in large) && t ~ /^[0-9f]/) basis = basis (basis ? "," : "") i
       if (t != "absent") print "- " (t ~ /^[0-9f]/ ? told(t, has[p], p) : p) why
       print "+ " (k == "f" ? told(mode[i], sum[i], p) : p) }
     END {
@@ -1510,6 +1513,7 @@ tree_compare() {
         compared(i, kind[i], name[i], name[i] in type ? type[name[i]] : "absent") }
       range()
       if (needed < all && length(numbers) < 8000) print "N " numbers
+      if (basis) print "B " basis
       for (i = extra; i >= 1; i--) if (!(more[i] in keep)) {
         removed++; print "r", is[i], "-", more[i]; print "- " more[i] }
       count(missing, "missing"); count(different, "different"); count(modes, "of another mode")
@@ -1517,17 +1521,31 @@ tree_compare() {
       print "S " (text ? text " of " n : "as given")
     }'
 }
-# tree_report KEY: report the state, the diff and the needed lines (as the state #need) that
-# tree_compare printed. Fail if there are conflicts.
+# recent_rsync: succeed if the host has rsync 3 or later.
+recent_rsync() {
+  has rsync || return
+  case $(rsync --version </dev/null 2>/dev/null) in
+  'rsync '*version' '[3-9].*|'rsync '*version' v'[3-9].*) ;;
+  *) return 1;;
+  esac
+}
+# tree_report KEY [ROOT ONLY]: report the state, the diff and the needed lines (as the state #need)
+# that tree_compare printed; and, if the host has an rsync, the lines with older files and the path
+# of the folder ROOT, or of ONLY in it (as the state #basis). Fail if there are conflicts.
 tree_report() {
   # as few lines as possible, because a shell reads a pipe byte by byte
-  if [ "$o_show" ]; then LC_ALL=C grep -v '^[mcrt] '; else LC_ALL=C grep '^[!SN] '; fi | {
+  if [ "$o_show" ]; then LC_ALL=C grep -v '^[mcrt] '; else LC_ALL=C grep '^[!BSN] '; fi | {
     f_tree_report_bad= f_tree_report_state=
     while IFS= read -r f_tree_report_line; do
       case $f_tree_report_line in
       '! '*) f_tree_report_bad=1; printf '%s\n' "${f_tree_report_line#??}" >&2;;
       'S '*) f_tree_report_state=${f_tree_report_line#??};;
       'N '*) state '#need' "${f_tree_report_line#??}";;
+      'B '*)
+        if recent_rsync && f_tree_report_place=$(cd -- "$2" && pwd -P && echo .); then
+          f_tree_report_place=${f_tree_report_place%??}${3:+/${3#./}}
+          state '#basis' "${f_tree_report_line#??}=$f_tree_report_place"
+        fi;;
       *)
         f_tree_report_word=new
         case $f_tree_report_line in -*) f_tree_report_word=old;; esac

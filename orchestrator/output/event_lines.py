@@ -18,6 +18,7 @@ from orchestrator.model.event import (
     ConnectStarted,
     Crashed,
     HostFinished,
+    Noted,
     RunEvent,
     RunFinished,
     RunStarted,
@@ -134,6 +135,8 @@ def _verbose_line(event: RunEvent, verbose: int) -> tuple[str, str] | None:
             return _step_end_text(event), style_of(event.outcome.status)
         case ConnectFinished():
             return f"connect {event.host}: ok ({event.seconds:.2f} s)", ""
+        case Noted():
+            return f"note: {event.text}", CYAN
         case ConnectStarted() if verbose > 1:
             return f"connect {event.host}: begins", ""
         case TaskFinished() if verbose > 1:

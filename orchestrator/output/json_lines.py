@@ -71,7 +71,7 @@ FIELD_HELP: Mapping[str, str] = {
     "changes": "The states that differ: objects of `key`, `before` and `after`",
     "diff": "The changed content as a unified diff",
     "position": "Where a failed step is written: file, line and column",
-    "text": "The warning",
+    "text": "The warning, or the remark",
     "traceback": "The traceback of the bug",
     "exit_code": "The exit code of orch",
     "rows": "The summary: for each host and app an object of `host`, `app`, `status`, `reason`, "

@@ -19,6 +19,7 @@ from orchestrator.model.event import (
     ConnectFinished,
     ConnectStarted,
     Crashed,
+    Noted,
     RunEvent,
     RunFinished,
     RunStarted,
@@ -329,6 +330,8 @@ class LiveSink:
         match event:
             case Warned() | Crashed() | RunFinished():
                 return line
+            case Noted():
+                return line  # None, unless verbose
             case ConnectStarted() | ConnectFinished(error="") | TaskFinished():
                 return line if self._verbose > 1 else None
         return None

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from threading import Lock
 from typing import TypeAlias
@@ -33,7 +33,7 @@ from typing import TypeAlias
 from msgspec import Struct, field
 
 from orchestrator.errors import Diagnostic, OrchError
-from orchestrator.model.command import UploadPayload
+from orchestrator.model.command import DeltaFile, LineRanges, UploadPayload
 from orchestrator.yamlio.local_files import display_path
 
 _CHUNK_BYTES = 1 << 20
@@ -52,10 +52,14 @@ _STAMP_MARGIN = 100_000_000
 _PIECE_BYTES = 1 << 17
 _MAX_NAME_BYTES = 100
 """Maximum length in bytes of a name in a ustar header."""
+_MIN_DELTA_BYTES = 4_000_000
+"""Size from which sending a file whole takes longer than to find out what differs."""
+_MAX_LARGE_FILES = 1000
+"""Limit of the large files of a tree that a host is told of, which is done in its script."""
 
 
 ManifestLines: TypeAlias = "tuple[tuple[int, int], ...]"
-"""Parts of a manifest: the numbers of the first and the last line of each."""
+"""Line ranges that can be the key of a dict."""
 
 
 class TreeEntry(Struct, frozen=True):
@@ -84,6 +88,7 @@ class TreeOptions(Struct, frozen=True):
     entries. A pattern is matched against an entry's name or, if it contains a slash, its path below
     the folder. ``keep_modes``: files have all their permissions. ``follow``: links are replaced by
     what they lead to. ``times``: files have the times at which they were modified.
+    ``whole_files``: they are sent whole, also to hosts that have older ones.
     """
 
     exclude: tuple[str, ...] = ()
@@ -91,19 +96,22 @@ class TreeOptions(Struct, frozen=True):
     keep_modes: bool = False
     follow: bool = False
     times: bool = False
+    whole_files: bool = False
 
 
 class FileTree(Struct, frozen=True):
     """The files and links below a folder, or one file.
 
     ``members`` are the entries of the archive, each with the number of its line in the manifest;
-    ``lines`` is the number of all lines. ``shared_archives`` are archives kept in memory, by
-    whether they have the manifest, and by the lines of it that they are for.
+    ``lines`` is the number of all lines, ``large_lines`` are those of files of which only what
+    differs may be sent. ``shared_archives`` are archives kept in memory, by whether they have the
+    manifest, and by the lines of it that they are for.
     """
 
     manifest: bytes
     members: tuple[tuple[int, TreeEntry], ...]
     lines: int
+    large_lines: tuple[int, ...] = ()
     shared_archives: dict[tuple[bool, ManifestLines | None], SharedPieces] = field(
         default_factory=dict
     )
@@ -121,7 +129,7 @@ class FileTree(Struct, frozen=True):
         chunks raises OrchError if a file has changed since it was listed.
         """
         members = self._members(lines)
-        size = sum(_member_bytes(entry.size) + _long_name_bytes(entry) for entry in members)
+        size = sum(_member_bytes(entry.size) + _long_name_bytes(entry) for _, entry in members)
         size += (_member_bytes(len(self.manifest)) if whole else 0) + len(_END_OF_ARCHIVE)
         read_chunks: Callable[[], Iterator[bytes]]
         read_chunks = partial(self.archive, whole=whole, lines=lines)
@@ -132,31 +140,66 @@ class FileTree(Struct, frozen=True):
             shared = self.shared_archives.setdefault(key, SharedPieces(read_chunks))
             read_chunks = shared.pieces
         select = partial(self._select, whole=whole) if lines is None else None
-        return UploadPayload(size, self._digest, read_chunks=read_chunks, select=select)
+        split = partial(self._split, whole=whole) if lines is None and self.large_lines else None
+        return UploadPayload(
+            size,
+            self._digest,
+            read_chunks=read_chunks,
+            select=select,
+            split=split,
+            large_lines=self.large_lines,
+        )
 
     def archive(self, *, whole: bool, lines: ManifestLines | None = None) -> Iterator[bytes]:
         """Yield the archive in pieces."""
         if whole:
             yield from self._manifest_member()
-        for entry in self._members(lines):
+        for _, entry in self._members(lines):
             yield _member_header(entry)
             if entry.kind == "f":
                 yield from _entry_bytes(entry)
                 yield _padding(entry.size)
         yield _END_OF_ARCHIVE
 
-    def _select(self, lines: Sequence[tuple[int, int]], *, whole: bool) -> UploadPayload:
+    def _select(self, lines: LineRanges, *, whole: bool) -> UploadPayload:
         return self.payload(whole=whole, lines=tuple(lines))
 
-    def _members(self, lines: ManifestLines | None) -> list[TreeEntry]:
-        """Return the entries of the archive that are needed."""
+    def _split(
+        self, needed: LineRanges | None, old: LineRanges, *, whole: bool
+    ) -> tuple[UploadPayload, list[DeltaFile]]:
+        """Return the payload without the large files among the old lines, and these files."""
+        is_old = self._flags(old)
+        large = {number for number in self.large_lines if is_old[number]}
+        members = self._members(None if needed is None else tuple(needed))
+        rest = tuple((number, number) for number, _ in members if number not in large)
+        files = [
+            DeltaFile(
+                path=entry.path,
+                name=entry.name.removeprefix(b"./"),
+                size=entry.size,
+                digest=entry.content.decode(),
+                mode=entry.mode,
+                mtime=entry.mtime,
+            )
+            for number, entry in members
+            if number in large
+        ]
+        return self.payload(whole=whole, lines=rest), files
+
+    def _members(self, lines: ManifestLines | None) -> Sequence[tuple[int, TreeEntry]]:
+        """Return the entries of the archive that are needed, with their line numbers."""
         if lines is None:
-            return [entry for _, entry in self.members]
-        is_needed = bytearray(self.lines + 1)
+            return self.members
+        is_needed = self._flags(lines)
+        return [member for member in self.members if is_needed[member[0]]]
+
+    def _flags(self, lines: LineRanges) -> bytearray:
+        """Return for each line number whether it is in one of these ranges."""
+        flags = bytearray(self.lines + 1)
         for first, last in lines:
-            size = len(is_needed[first : last + 1])
-            is_needed[first : first + size] = b"\1" * size
-        return [entry for number, entry in self.members if is_needed[number]]
+            size = len(flags[first : last + 1])
+            flags[first : first + size] = b"\1" * size
+        return flags
 
     @property
     def _digest(self) -> str:
@@ -235,7 +278,13 @@ def read_tree(path: Path, options: TreeOptions | None = None) -> FileTree:
         entries = [_file_entry(str(path), b"", options)]
     members = [(number, entry) for number, entry in enumerate(entries, 1) if entry.kind != "d"]
     members.sort(key=lambda member: member[1].kind)  # files before links
-    return FileTree(b"".join(map(_manifest_line, entries)), tuple(members), len(entries))
+    large = () if options.whole_files else _large_lines(members)
+    return FileTree(b"".join(map(_manifest_line, entries)), tuple(members), len(entries), large)
+
+
+def _large_lines(members: Sequence[tuple[int, TreeEntry]]) -> tuple[int, ...]:
+    large = (number for number, entry in members if entry.size >= _MIN_DELTA_BYTES)
+    return tuple(islice(large, _MAX_LARGE_FILES))
 
 
 class _TreeLister:

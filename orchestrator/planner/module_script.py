@@ -133,6 +133,8 @@ def module_script(module: ModuleSpec, task_scope: TaskScope, desired: DesiredSta
         parts.append('manifest() { [ -z "$o_staged" ] || tar -xOf "$o_staged" m; }')
     if desired.manifest_lines:
         parts.append(f"o_entries={desired.manifest_lines}")
+    if desired.payload is not None and desired.payload.large_lines:
+        parts.append(f"o_large='{' '.join(map(str, desired.payload.large_lines))}'")
     parts.append("apply_fixes() {\n" + "\n".join(fix_calls or [":"]) + "\n}")
     parts.append(f"o_want={_states_assignment(desired.states)}")
     tenths = round(10 * converge_timeout(module, task_scope))

@@ -53,6 +53,7 @@ def tree_options(payload: ModulePayload, task_scope: TaskScope) -> TreeOptions:
         keep_modes=_option(payload, "keep_modes", task_scope) is True,
         follow=_option(payload, "follow", task_scope) is True,
         times=_option(payload, "times", task_scope) is True,
+        whole_files=_option(payload, "whole_file", task_scope) is True,
     )
 
 

@@ -649,6 +649,11 @@ PAYLOAD: KeyTable = {
         "any", "Whether a tree has what links in it lead to, instead of the links", "false"
     ),
     "times": FileKey("any", "Whether the files of a tree keep their modification times", "false"),
+    "whole_file": FileKey(
+        "any",
+        "Whether changed files of a tree are sent whole, instead of only what differs",
+        "false",
+    ),
     "delimiters": FileKey(
         "any",
         "The pairs of texts around the `variable`, `block` and `comment` parts of a template",
@@ -668,7 +673,7 @@ PAYLOAD: KeyTable = {
 """Keys of ``payload``, of which one names the bytes."""
 
 PAYLOAD_OPTIONS = {
-    "tree": ("exclude", "include", "keep_modes", "follow", "times"),
+    "tree": ("exclude", "include", "keep_modes", "follow", "times", "whole_file"),
     "template": ("delimiters", "trim_blocks", "lstrip_blocks", "newline"),
     "parts": ("match", "hidden", "delimiter"),
 }

@@ -10,6 +10,8 @@ that of a failure. It reports by markers:
     new LINE          a line of the new content, if only the host knows it; it ends as `old`
                       does, with ``new# WHY``
     need NUMBERS      of a tree, only these lines of the manifest are needed, like 3-5,9
+    basis LINES=PATH  of a tree, the host has older files at these lines of the manifest, like
+                      3,9, and an rsync; PATH is that of the tree's folder, or of its only file
     probe STATUS      the probe failed
     fix STATUS        the fix failed
 

@@ -139,8 +139,10 @@ o_module() {
     may_change || { o_status=$?; o_failed_probe; }
     o_show=
     o_states have
-    o_value '#need'
-    [ -z "$o_is_stated" ] || o_report need "$o_value"
+    for o_module_each in need basis; do
+      o_value "#$o_module_each"
+      [ -z "$o_is_stated" ] || o_report "$o_module_each" "$o_value"
+    done
     [ -z "$o_check" ] || exit 78
     apply_fixes
     o_get; o_compare

@@ -55,6 +55,17 @@ class TransferFailure(Enum):
     """The transfer was interrupted on this side."""
 
 
+class InputUse(Enum):
+    """What a script reads of its stdin."""
+
+    NONE = "none"
+    """Nothing: its stdin is empty."""
+    ALL = "all"
+    """All of it, or the transfer fails."""
+    AS_LIKED = "as_liked"
+    """As much as it likes. It may leave its stdin in non-blocking mode, as rsync does."""
+
+
 class TransferError(OrchError):
     """A transfer failed; ``exit_status`` is that of the script, or None if it did not exit.
 
@@ -94,7 +105,8 @@ def send(
         received.extend(piece[: _MAX_STDOUT_BYTES - len(received)])
 
     with closing(channel):
-        _ScriptTransfer(channel, timeout, stopping, collect).run(script, data, reads=True)
+        transfer = _ScriptTransfer(channel, timeout, stopping, collect)
+        transfer.run(script, data, input_use=InputUse.ALL)
     return decode_bytes(bytes(received))
 
 
@@ -112,7 +124,28 @@ def receive(
     those of ``send``; an exception of ``on_stdout`` ends the transfer.
     """
     with closing(channel):
-        _ScriptTransfer(channel, timeout, stopping, on_stdout).run(script, (), reads=False)
+        transfer = _ScriptTransfer(channel, timeout, stopping, on_stdout)
+        transfer.run(script, (), input_use=InputUse.NONE)
+
+
+def exchange(
+    channel: Channel,
+    script: str,
+    data: Iterable[bytes | None],
+    on_stdout: Callable[[bytes], object],
+    *,
+    timeout: float,
+    stopping: Callable[[], bool],
+) -> None:
+    """Run ``script`` like ``send``, and pass its stdout to ``on_stdout`` while data is sent.
+
+    A piece of data that is None means that there is none yet; the channel must be woken when there
+    is more. The script decides how much it reads, and what comes after is discarded. An exception
+    of ``on_stdout`` ends the transfer.
+    """
+    with closing(channel):
+        transfer = _ScriptTransfer(channel, timeout, stopping, on_stdout)
+        transfer.run(script, data, input_use=InputUse.AS_LIKED)
 
 
 def upload_stage_script(path: str, size: int) -> str:
@@ -144,35 +177,40 @@ class _ScriptTransfer:
         self._nonce = secrets.token_hex(16)
         self._ready = False
         self._all_sent = False  # all data and EOF were sent
+        self._has_to_wait = False  # there is no data yet
         self._is_broken = False  # the channel accepts no more data
         self._stderr = self._noise = b""
         self._sent = self._received = 0
         self._moved = time.monotonic()
 
-    def run(self, script: str, data: Iterable[bytes], *, reads: bool) -> None:
+    def run(self, script: str, data: Iterable[bytes | None], *, input_use: InputUse) -> None:
         """Write and read until the script has ended; neither blocks the other."""
         pieces = iter(data)
-        unsent = memoryview(transfer_command(self._nonce, script, reads=reads))
+        unsent = memoryview(transfer_command(self._nonce, script, input_use=input_use))
         while True:
             self._check_progress()
             if not unsent and self._ready and not self._all_sent and not self._is_broken:
                 unsent = self._next_piece(pieces)
             count = self._write_some(unsent)
             unsent = memoryview(b"") if self._is_broken else unsent[count:]
-            more = self._ready and not self._all_sent and not self._is_broken
+            more = self._ready and not (self._all_sent or self._is_broken or self._has_to_wait)
             chunk = self._channel.read(0 if more and (count or not unsent) else _POLL_INTERVAL)
             self._on_chunk(chunk)
-            if chunk.eof or (reads and self._has_exited()):
+            if chunk.eof or (input_use is not InputUse.NONE and self._has_exited()):
                 break
-        self._check_end(reads=reads)
+        self._check_end(must_send_all=input_use is InputUse.ALL)
 
-    def _next_piece(self, pieces: Iterator[bytes]) -> memoryview:
-        """Return the next piece of data; after the last one, close stdin."""
-        piece = next(pieces, None)
-        self._moved = time.monotonic()  # producing the piece does not count against the host
-        if piece is None:
+    def _next_piece(self, pieces: Iterator[bytes | None]) -> memoryview:
+        """Return the next piece of data, if there is one; after the last one, close stdin."""
+        try:
+            piece = next(pieces)
+        except StopIteration:
             self._channel.close_stdin()
             self._all_sent = True
+            piece = b""
+        self._has_to_wait = piece is None
+        if piece is not None:
+            self._moved = time.monotonic()  # producing the piece does not count against the host
         return memoryview(piece or b"")
 
     def _write_some(self, unsent: memoryview) -> int:
@@ -221,7 +259,7 @@ class _ScriptTransfer:
                 why += ": the connection or the script on the host has stalled"
             raise TransferError(failure, why, self._noise + self._stderr)
 
-    def _check_end(self, *, reads: bool) -> None:
+    def _check_end(self, *, must_send_all: bool) -> None:
         status = self._channel.exit_status()
         ended = "" if status is None else f" (exit status {status})"
         if not self._ready:
@@ -236,7 +274,7 @@ class _ScriptTransfer:
         if status:
             why = f"failed with exit status {status}"
             raise TransferError(TransferFailure.EXIT, why, self._stderr, status)
-        if reads and not self._all_sent:
+        if must_send_all and not self._all_sent:
             why = (
                 f"the connection was lost{self._progress_text()}, which the script took for the end"
             )
@@ -250,7 +288,7 @@ class _ScriptTransfer:
         return f" after {max(self._sent, self._received)} bytes"
 
 
-def transfer_command(nonce: str, script: str, *, reads: bool) -> bytes:
+def transfer_command(nonce: str, script: str, *, input_use: InputUse) -> bytes:
     """Return the line for the shell that prints ``nonce`` and runs ``script``.
 
     The nonce assignment comes first: if the beginning of the stream is lost, no nonce is printed.
@@ -266,6 +304,7 @@ def transfer_command(nonce: str, script: str, *, reads: bool) -> bytes:
         "echo ${o_nonce:?};"
     )
     run = b"(eval \"$(o_write '" + escape_printf(script) + b"')\")"
-    behind = ";o_status=$?;[ $o_status = 0 ]||exit $o_status;" + (_CHECK_ALL_READ if reads else "")
-    from_ = "" if reads else " </dev/null"
+    behind = ";o_status=$?;[ $o_status = 0 ]||exit $o_status;"
+    behind += _CHECK_ALL_READ if input_use is InputUse.ALL else ""
+    from_ = " </dev/null" if input_use is InputUse.NONE else ""
     return before.encode() + run + f"{from_}{behind}exit 0\n".encode()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from orchestrator.remote_shell.channel_protocol import Connection
 from orchestrator.remote_shell.transfer import (
     PIECE_BYTES,
+    InputUse,
     TransferError,
     TransferFailure,
     receive,
@@ -98,7 +99,8 @@ def test_cut_is_never_taken_for_the_end(connection: Connection, tmp_path: Path, 
         (upload_stage_script(str(file), 100_000), TransferFailure.EXIT),
     ):
         channel = RecordingChannel(
-            connection.open(), len(transfer_command("n" * 32, script, reads=True)) + sent
+            connection.open(),
+            len(transfer_command("n" * 32, script, input_use=InputUse.ALL)) + sent,
         )
         with pytest.raises(TransferError) as caught:
             send(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.executor.host_runner import upload_script
+from orchestrator.executor.payload_upload import upload_script
 from tests.support.private_copy import make_copy
 
 SHELLS = [["dash"], ["bash"], ["busybox", "sh"]]

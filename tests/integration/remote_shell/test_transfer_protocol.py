@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator.remote_shell.transfer import (
     PIECE_BYTES,
+    InputUse,
     TransferError,
     TransferFailure,
     receive,
@@ -80,7 +81,7 @@ def test_noise_before_the_shell_is_ready_is_neither_data_nor_output(
 @pytest.mark.parametrize("path", SHELLS.values(), ids=SHELLS)
 def test_line_whose_beginning_something_ate_is_no_line(path: str, tmp_path: Path) -> None:
     (tmp_path / "sh").symlink_to(path)
-    line = transfer_command(NONCE, f"touch {tmp_path}/ran; echo 'it' \n", reads=False)
+    line = transfer_command(NONCE, f"touch {tmp_path}/ran; echo 'it' \n", input_use=InputUse.NONE)
     for eaten in range(1, len(line), 3):
         output = subprocess.run(
             [tmp_path / "sh"], check=False, input=line[eaten:], capture_output=True, cwd=tmp_path

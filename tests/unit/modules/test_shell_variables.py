@@ -17,7 +17,9 @@ from tests.support.shell_sharing import SharedShell, ShellScript
 
 SESSION = Path(remote_shell.__file__).parent
 SETTING = frozenset("o_to o_check o_show o_staged o_digest o_size o_private".split())
-MODULE = frozenset("o_want o_within o_fixes o_returns o_literal o_off o_secrets o_entries".split())
+MODULE = frozenset(
+    "o_want o_within o_fixes o_returns o_literal o_off o_secrets o_entries o_large".split()
+)
 """What the planner puts before and behind a module's script, and what was compared last."""
 
 
