@@ -187,7 +187,7 @@ class DaskEngine(Struct, frozen=True):
                 count = min(self.choice.processes, len(plan.hosts))
                 self.tell(f"starting {count} workers")
                 client = stack.enter_context(_local_cluster(count))
-            yield self._begin_run(stack, client, plan, context, request, prompt)
+            yield self._begin_run(stack, client, plan, context, request, prompt=prompt)
 
     def _begin_run(
         self,

@@ -120,7 +120,8 @@ class CoordinatorKnownHosts:
         self, names: tuple[str, ...], name: str, key_type: str, blob: bytes, hash_name: bool
     ) -> HostKeyMatch:
         """Implement ``SharedKnownHosts.record``. Raises ConnectError."""
-        match: HostKeyMatch = self._ask("record_host_key", names, name, key_type, blob, hash_name)
+        new_key = (name, key_type, blob, hash_name)
+        match: HostKeyMatch = self._ask("record_host_key", names, *new_key)
         return match
 
     def _ask(self, what: str, names: tuple[str, ...], *arguments: Any) -> Any:

@@ -651,12 +651,12 @@ class HostTaskRunner:
             return None
         host, app = self.host_state.host.name, self.host_state.app
         job = DownloadJob(
-            step.delegate_to or host,
-            self._session_owner(step),
-            step.user,
-            self._endpoint(step),
-            download,
-            probe_result,
+            host=step.delegate_to or host,
+            session_owner=self._session_owner(step),
+            user=step.user,
+            endpoint=self._endpoint(step),
+            download=download,
+            probe_result=probe_result,
             progress=TransferProgress(
                 0.0, app, self.state.task, step.number, host, done=0, total=0, seconds=0.0
             ),

@@ -142,7 +142,7 @@ class ChannelRelay:
             if self._end:
                 raise ConnectError("channel", self._end)
             self._used[key] = channel
-        self._send(ChannelRequest(key, host, user, app, is_side, for_rollback))
+        self._send(ChannelRequest(key, host, user, app, is_side=is_side, for_rollback=for_rollback))
         try:
             channel.wait_until_open()
         except ConnectError:

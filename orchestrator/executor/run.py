@@ -192,7 +192,7 @@ class LocalDriver:
         )
         progress = options.progress or EarlierRun()
         return LocalAppHosts(
-            app_plan, self._connections, locks, self._emit, progress, self._downloads
+            app_plan, self._connections, locks, self._emit, progress, downloads=self._downloads
         )
 
     def release_all(self, pool: ThreadPoolExecutor) -> None:

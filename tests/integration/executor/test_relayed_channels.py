@@ -63,9 +63,9 @@ class Wire:
             self._count("in", -message.room)
         self._messages.put((self.user, message))
 
-    def _count(self, way: str, size: int) -> None:
-        self.on_their_way[way] += size
-        self.most[way] = max(self.most[way], self.on_their_way[way])
+    def _count(self, direction: str, size: int) -> None:
+        self.on_their_way[direction] += size
+        self.most[direction] = max(self.most[direction], self.on_their_way[direction])
 
     def _pass_on(self) -> None:
         while (each := self._messages.get()) is not None:
