@@ -95,12 +95,14 @@ class CertificateFolder:
             name = path.name.removesuffix(".pem")
             if pair := self._read_pair(f"{_HOSTS}/{name}", authority):
                 hosts[name] = pair
-        old = self.path / f"{_OLD_AUTHORITY}.pem"
+        old_text = ""
+        with suppress(OSError, UnicodeDecodeError):  # it matters only while it is replaced
+            old_text = (self.path / f"{_OLD_AUTHORITY}.pem").read_text("ascii")
         return ClusterCertificates(
             authority,
             self._read_pair(_CLIENT, authority),
             hosts,
-            old.read_text("ascii") if old.exists() else "",
+            old_text,
         )
 
     def complete(
@@ -276,7 +278,7 @@ def _new_pair(authority: KeyPair, name: str, addresses: Sequence[str]) -> KeyPai
             critical=False,
         )
     )
-    names = [_general_name(address) for address in dict.fromkeys(addresses)]
+    names = [found for address in dict.fromkeys(addresses) if (found := _general_name(address))]
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return _signed(builder, key, authority_key)
@@ -344,10 +346,12 @@ def _key_usage(*, signs_certificates: bool) -> KeyUsage:
     )
 
 
-def _general_name(address: str) -> GeneralName:
+def _general_name(address: str) -> GeneralName | None:
+    """Return a name for a certificate, or None if it cannot be in one. Dask does not compare it."""
     from cryptography import x509
 
-    try:
+    with suppress(ValueError):
         return x509.IPAddress(ipaddress.ip_address(address))
-    except ValueError:
-        return x509.DNSName(address.encode("idna").decode() if address else address)
+    with suppress(ValueError):
+        return x509.DNSName(address.encode("idna").decode())
+    return None

@@ -201,7 +201,7 @@ def plan_up(
         }
         for node in cluster.nodes
     }
-    return _plan(context, "up", cluster, variables, options=options, environ=environ)
+    return _plan(context, "cluster:up", cluster, variables, options=options, environ=environ)
 
 
 def _code_variables(cluster: Cluster, code: ClusterCode) -> dict[str, object]:
@@ -262,7 +262,7 @@ def plan_check(
         }
         for node in cluster.nodes
     }
-    return _plan(context, "check", cluster, variables, options=options, environ=environ)
+    return _plan(context, "cluster:check", cluster, variables, options=options, environ=environ)
 
 
 def plan_down(
@@ -281,7 +281,7 @@ def plan_down(
         node.host.name: {**_common_variables(context, cluster, node), "keep": keep}
         for node in cluster.nodes
     }
-    return _plan(context, "down", cluster, variables, options=options, environ=environ)
+    return _plan(context, "cluster:down", cluster, variables, options=options, environ=environ)
 
 
 def node_folder(context: ProjectContext, cluster: Cluster, node: ClusterNode) -> str:

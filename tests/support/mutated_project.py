@@ -31,6 +31,15 @@ FILES = {
           key: !secret {file: key.pem}
         defaults:
           file: {mode: "0644"}
+        regions: {eu: [web], us: [db]}
+        cluster:
+          scheduler: db
+          workers: {eu: [web1], us: db}
+          processes: 2
+          address: "::1"
+          listen: 10.0.0.5
+          folder: ~/cluster
+          pip_options: [--no-index, --find-links=/srv/wheels]
     """,
     "inventories/dev/key.pem": "none\n",
     "inventories/dev/hosts/web1.yml": """\

@@ -172,3 +172,9 @@ def test_a_client_certificate_that_is_gone_is_made_anew_by_the_same_authority(
     assert again.authority == made.authority
     assert again.hosts == made.hosts
     assert again.client is not None
+
+
+def test_a_name_that_no_certificate_can_have_is_left_out(folder: CertificateFolder) -> None:
+    made = folder.complete("p" * 100, {"h" * 100: ("x" * 64, "a..b", "fe80::1%eth0", "web_1")})
+    folder.save(made, ADDRESS)
+    assert folder.load() == made

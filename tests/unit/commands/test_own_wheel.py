@@ -26,7 +26,7 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other() -> None:
         assert f"Version: {wheel.name.split('-')[1]}" in archive.read(f"{info}/METADATA").decode()
     assert {line.split(",")[0] for line in record} == set(names)
     assert "orchestrator/modules/functions.sh" in names
-    assert "orchestrator/cluster/tasks/up.yml" in names
+    assert "orchestrator/cluster/tasks/cluster/up.yml" in names
     assert not [name for name in names if "__pycache__" in name]
 
 
