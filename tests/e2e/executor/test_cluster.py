@@ -174,6 +174,33 @@ def test_what_ends_is_started_again_and_nothing_outlives_its_node(
 
 
 @pytest.mark.long
+def test_workers_that_a_run_uses_are_not_ended_without_force(
+    project: OrchProject, sshd: SshdServer
+) -> None:
+    configure(project, sshd).write(
+        {"tasks/hold.yml": f"steps: [{{run: 'until [ -e {sshd.home}/go ]; do sleep 0.1; done'}}]\n"}
+    )
+    with running_cluster(project) as engine:
+        words = ("-s", "real", "run", "hold", "-l", "web1", "--engine", engine)
+        with project.start_orch(*words) as running:
+
+            def is_busy() -> bool:
+                rows = orch(project, "cluster", "status", "--json").events
+                return any(row["busy"] for row in rows)
+
+            wait_until(is_busy, "a worker takes part in the run")
+            for command in ("up", "down"):
+                refused = orch(project, "cluster", command)
+                assert refused.code == 2
+                assert "runs use workers of the cluster: " in refused.err
+            (sshd.home / "go").touch()
+            running.communicate(timeout=60)
+            assert running.returncode == 0
+        wait_until(lambda: not is_busy(), "the worker is free again")
+        assert orch(project, "cluster", "up").code == 0
+
+
+@pytest.mark.long
 def test_a_scheduler_that_is_killed_comes_back_with_its_workers(
     project: OrchProject, sshd: SshdServer
 ) -> None:
