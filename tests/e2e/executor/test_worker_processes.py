@@ -544,6 +544,12 @@ def test_what_steps_make_on_this_machine_is_used_by_workers_elsewhere(
     project.add_sshd_stage(sshd, hosts, stage="dev").write(
         {
             "files/page.j2": "at first\n",
+            "tasks/get.yml": f"""
+                steps:
+                - {{download: {{path: "{there}/{{{{ host.name }}}}/out/small", to: "~/got/{{{{ host.name }}}}"}}}}
+                - {{copy: {{src: ~/outside, path: "{there}/{{{{ host.name }}}}/outside"}}}}
+                - {{run: "echo {{{{ '~' | expanduser }}}} {{{{ 'files' | realpath }}}}", readonly: true}}
+            """,
             "tasks/build.yml": """
                 steps:
                 - run: |
@@ -586,6 +592,19 @@ def test_what_steps_make_on_this_machine_is_used_by_workers_elsewhere(
             (said,) = (s["stdout"] for s in done.host_steps(host) if "echo" in s["name"])
             assert said == f"true {project.root} 0"
         assert (project.root / "got/trees/small").read_text() == "small\n"
+
+        # outside of the project, `~` is the home folder of this machine
+        home = project.root.parent / "home"
+        (home / "outside").write_text("x" * 50_000)
+        words = ("-s", "dev", "run", "get", "--json")
+        done = project.orch(*words, **cluster.environ)
+        assert done.code == 0, done.out + done.err
+        for host in hosts:
+            assert (home / "got" / host).read_text() == "small\n"
+            assert (there / host / "outside").read_text() == "x" * 50_000
+            assert done.host_steps(host)[2]["stdout"] == f"{home} {project.root}/files"
+        checked = project.orch(*words, "--check", **cluster.environ)
+        assert {row["status"] for row in checked.host_rows.values()} == {"ok"}, checked.out
         assert not list(Path(tempfile.gettempdir()).glob("orch-files-*"))
 
 
