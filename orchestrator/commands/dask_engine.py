@@ -185,7 +185,7 @@ class DaskEngine(Struct, frozen=True):
                 client = stack.enter_context(_connect_to_cluster(self.choice.address, files))
             else:
                 count = min(self.choice.processes, len(plan.hosts))
-                self.tell(f"starting {count} workers")
+                self.tell(f"starting {count} worker{'' if count == 1 else 's'}")
                 client = stack.enter_context(_local_cluster(count))
             yield self._begin_run(stack, client, plan, context, request, prompt=prompt)
 

@@ -122,6 +122,7 @@ def test_locks_are_freed_when_a_run_fails(apps: OrchProject) -> None:
     assert held_locks(apps) == []
 
 
+@pytest.mark.own_process  # workers that outlive it free the lock
 def test_a_lock_whose_owner_died_is_stale_refused_and_can_be_released(apps: OrchProject) -> None:
     with apps.start_orch("-s", "dev", "run", "slow", "--app", "blog") as first:
         wait_until(lambda: wait_all_began(apps))
