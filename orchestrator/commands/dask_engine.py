@@ -709,6 +709,7 @@ class _WorkerTasks:
                 raise UsageError(Diagnostic(text, None, hint))
         self._check_workers()
         self._has_begun = True
+        _wait_for_connections(self._client)
         for index, (link, future) in enumerate(zip(self.links, self._futures, strict=True)):
             link.heard_at = time.monotonic()
             link.on_broken = partial(self._note_broken, index)
@@ -795,6 +796,13 @@ class _WorkerTasks:
                     self._lose(index, f"nothing was heard of its worker for {silence:.0f} s")
 
 
+def _wait_for_connections(client: Any) -> None:
+    """Let new connections to the scheduler wait as long as those that exist."""
+    settings = {"distributed.comm.timeouts.connect": _TCP_TIMEOUT}
+    importlib.import_module("dask").config.set(settings)
+    client.rpc.timeout = LOST_SECONDS + ALIVE_SECONDS
+
+
 def _scheduler_error(error: OSError) -> UsageError:
     message = f"the connection to the scheduler was lost: {error}"
     return UsageError(Diagnostic(message, None, _CLUSTER_HINT))
@@ -820,6 +828,7 @@ def serve_worker(run: str, index: int) -> None:
     up = distributed.Queue(f"orch-{run}-{instance}-up", client=client, maxsize=_QUEUE_SIZE)
     distributed.Queue(f"orch-{run}-hello", client=client).put((index, instance))
 
+    _wait_for_connections(client)
     reader, is_broken = _QueueReader(down), threading.Event()
 
     def send_batch(batch: Sequence[object]) -> None:

@@ -135,7 +135,7 @@ class RunRecordReader:
 
     def __init__(self, run: RecordedRun) -> None:
         """Start with nothing done."""
-        self.progress = EarlierRun()
+        self.progress = EarlierRun(may_hold_locks=run.record.rows is None)
         self.texts: dict[str, str] = {}
         self._run = run
         self._results: Mapping[ResultKey, StoredResult] = {}
@@ -356,8 +356,11 @@ def _text_diff(before: str, changed: ChangedStep, mask: Callable[[str], str]) ->
 
 
 def is_complete(plan: Plan, progress: EarlierRun) -> bool:
-    """Return True if nothing of the plan is left to do."""
-    return not any(progress.hosts_with_work(app_plan) for app_plan in plan.app_plans)
+    """Return True if nothing of the plan is left to do, and no lock may be left."""
+    return not any(
+        progress.hosts_with_work(app_plan) or (progress.may_hold_locks and app_plan.lock_paths)
+        for app_plan in plan.app_plans
+    )
 
 
 def later_runs(

@@ -148,7 +148,7 @@ class AppRunner:
     def _hosts_to_connect(self) -> dict[str, HostState]:
         """Return the states of the hosts that the run needs; with locks, if any, then all."""
         with_work = self.progress.hosts_with_work(self.app_plan)
-        if with_work and self.app_plan.lock_paths:
+        if self.app_plan.lock_paths and (with_work or self.progress.may_hold_locks):
             return self.host_states
         return {name: state for name, state in self.host_states.items() if name in with_work}
 

@@ -158,12 +158,13 @@ class EarlierRun(Struct):
 
     ``unfinished_rollbacks`` are the tasks, hosts and pipelines of rollbacks that did not end; also,
     with '' as the task, of steps that were lost and whose task was then rolled back.
-    ``redone_from``: see RunStarted.
+    ``redone_from``: see RunStarted. ``may_hold_locks``: it was killed, so its locks may be left.
     """
 
     tasks: dict[tuple[str | None, int], EarlierTask] = field(default_factory=dict)
     redone_from: dict[str, int] = field(default_factory=dict)
     unfinished_rollbacks: tuple[tuple[str | None, str, str, SentPipeline], ...] = ()
+    may_hold_locks: bool = False
 
     def of_task(self, app: str | None, number: int) -> EarlierTask | None:
         """Return the progress of a planned task, or None if it was not started."""

@@ -86,7 +86,7 @@ class FaultProxy:
         self._numbers = itertools.count()
         self._orders: list[Callable[[], object]] = []
         self._bell = os.pipe()
-        self._over = False
+        self._over = self._is_held = False
         self._selector.register(self._bell[0], selectors.EVENT_READ)
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._run, name="fault-proxy", daemon=True)
@@ -103,6 +103,14 @@ class FaultProxy:
     def stall(self, addresses: Collection[str]) -> None:
         """Let nothing pass from now on, in either direction, on connections of these hosts."""
         self._run_in_thread(lambda: self._stall(addresses))
+
+    def hold(self) -> None:
+        """Let nothing pass until ``release``, also on new connections; nothing is dropped."""
+        self._run_in_thread(lambda: self._set_held(True))
+
+    def release(self) -> None:
+        """Let everything pass again."""
+        self._run_in_thread(lambda: self._set_held(False))
 
     def corrupt_byte(self, offset: int, mask: int) -> None:
         """XOR this byte of the next data from the server, on every connection."""
@@ -151,6 +159,12 @@ class FaultProxy:
                 for pipe in line.pipes.values():
                     pipe.is_stalled = True
                 self._update_events(line)
+
+    def _set_held(self, is_held: bool) -> None:
+        self._is_held = is_held
+        for line in list(self._lines):
+            for pipe in line.pipes.values():
+                self._forward(line, pipe)
 
     def _corrupt(self, offset: int, mask: int) -> None:
         for line in self._lines:
@@ -240,7 +254,7 @@ class FaultProxy:
 
     def _forward(self, line: _ProxiedConnection, pipe: _ProxyPipe) -> None:
         """Send as much as possible, and trigger faults that are due."""
-        while not (line.is_closed or pipe.is_stalled):
+        while not (line.is_closed or pipe.is_stalled or self._is_held):
             fault = pipe.fault if pipe.fault and pipe.fault.kind is not FaultKind.CORRUPT else None
             if fault is not None and pipe.bytes_passed == fault.at:
                 pipe.fault = None
@@ -259,7 +273,8 @@ class FaultProxy:
                 pipe.slow, pipe.is_waiting = max(0, pipe.slow - sent), True
                 later = time.monotonic() + PAUSE
                 heapq.heappush(self._later, (later, next(self._numbers), line, pipe))
-        if pipe.has_ended and not pipe.data and not pipe.is_stalled and not line.is_closed:
+        is_over = pipe.has_ended and not pipe.data and not pipe.is_stalled
+        if is_over and not line.is_closed and not self._is_held:
             with contextlib.suppress(OSError):  # it is gone
                 pipe.target.shutdown(socket.SHUT_WR)
             pipe.is_stalled = True
@@ -315,7 +330,8 @@ class FaultProxy:
         for sock in line.sockets:
             events = 0
             for pipe in line.pipes.values():
-                moves = not (line.is_closed or pipe.is_stalled or sock.fileno() < 0)
+                stays = line.is_closed or pipe.is_stalled or self._is_held
+                moves = not stays and sock.fileno() >= 0
                 if (
                     moves
                     and pipe.source is sock

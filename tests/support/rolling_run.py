@@ -75,6 +75,11 @@ class RollingRun:
             for path in self.state.glob(f"{kind}-*"):
                 path.unlink()
 
+    def go_on_with(self, host: str, mark: str) -> None:
+        """Let what leaves this mark go on, on this host."""
+        for path in self.state.glob(f"held-{host}-{mark}-*"):
+            path.unlink()
+
     def marks(self, kind: str) -> Counter[tuple[str, str]]:
         """Return how often each mark was left by each host; ``kind`` is begun, ended or failed."""
         found: Counter[tuple[str, str]] = Counter()
@@ -84,14 +89,14 @@ class RollingRun:
                 found.update((host, line) for line in lines)
         return found
 
-    def reported(self, host: str) -> int:
-        """Return how many steps of a host have ended according to the run's journal."""
+    def reported(self, host: str, event: str = "step_finished") -> int:
+        """Return how many steps of a host have ended, or so, according to the run's journal."""
         lines = [
             line
             for path in self.project.root.glob(".orch/runs/*/events.jsonl")
             for line in path.read_text().splitlines()
         ]
-        return sum('"step_finished"' in line and f'"host":"{host}"' in line for line in lines)
+        return sum(f'"{event}"' in line and f'"host":"{host}"' in line for line in lines)
 
     def planners(self) -> list[int]:
         """Return the process IDs of those that have read the inventory."""

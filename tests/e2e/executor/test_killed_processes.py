@@ -221,13 +221,16 @@ def check_next_run(run: RollingRun, *, is_stale: bool) -> None:
         assert run.locked_hosts() == []
 
 
-def check_resumed(run: RollingRun, name: str, lost: set[tuple[str, str]]) -> None:
+def check_resumed(
+    run: RollingRun, name: str, lost: set[tuple[str, str]], cluster: DaskCluster | None
+) -> None:
     """Resume the run of this ID, or run it if there is none; check that each step was done once.
 
-    ``lost`` are the hosts and steps that were held and ended: they begin twice.
+    ``lost`` are the hosts and steps that were held and ended: they begin twice. The workers of the
+    cluster, if any, drive the hosts.
     """
     words = ("resume", name, "--lost", "rerun", "--yes") if name else run.words
-    done = run.project.orch(*words)
+    done = run.project.orch(*words, **(cluster.environ if cluster is not None else {}))
     assert done.code == 0, done.out + done.err
     begun, ended, failed = map(run.marks, ("begun", "ended", "failed"))
     for host in HOSTS:
@@ -288,7 +291,8 @@ def test_a_killed_process_leaves_nothing_and_nothing_is_done_twice(
         check_next_run(run, is_stale=is_stale)
         is_complete = done is not None and done.code == 0
         if not is_complete:
-            check_resumed(run, "".join(run_ids), held if is_cut else set())
+            surviving = None if kind == "scheduler" else cluster
+            check_resumed(run, "".join(run_ids), held if is_cut else set(), surviving)
 
 
 def make_folder(path: Path) -> Path:

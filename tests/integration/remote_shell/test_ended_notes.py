@@ -76,6 +76,49 @@ def test_what_orch_ends_itself_leaves_no_note(
     assert not (home / ".orch").exists()
 
 
+def test_what_nobody_hears_of_any_more_leaves_a_note(
+    open_session: SessionOpener, home: Path, mark: str
+) -> None:
+    session, _ = open_session(session_id=ID)
+    commands = [StepCommand(7, "true"), StepCommand(8, f"touch {home}/begun; sleep {mark}")]
+    running = threading.Thread(target=session.run, args=(commands, RecordingListener()))
+    running.start()
+    wait_until((home / "begun").exists, "the step")
+    session.cancel(keeps_note=True)
+    running.join()
+    assert note(home).read_text() == "8 7\n"
+
+
+@pytest.mark.every_shell
+def test_a_pipeline_that_has_ended_leaves_a_note_if_it_is_wanted(
+    open_session: SessionOpener, home: Path
+) -> None:
+    session, _ = open_session(session_id=ID)
+    run_pipeline(session, StepCommand(4, "true"), StepCommand(6, "exit 3"))
+    session.run_unreported(StepCommand(1, "true"), RecordingListener())
+    session.leave_note()
+    assert note(home).read_text() == "6 6\n"
+
+
+def test_a_query_after_a_pipeline_is_not_taken_for_it(
+    open_session: SessionOpener, home: Path, mark: str
+) -> None:
+    session, channel = open_session(session_id=ID)
+    run_pipeline(session, StepCommand(1, "true"))
+    query = StepCommand(1, f"touch {home}/begun; sleep {mark}")
+    asking = threading.Thread(target=ask_until_lost, args=(session, query))
+    asking.start()
+    wait_until((home / "begun").exists, "the query")
+    channel.close_stdin()
+    asking.join()
+    assert not (home / ".orch").exists()
+
+
+def ask_until_lost(session: ShellSession, query: StepCommand) -> None:
+    with pytest.raises(SessionLostError):
+        session.run_unreported(query, RecordingListener())
+
+
 def test_a_session_whose_shell_ignores_interrupts_is_ended(
     open_session: SessionOpener, home: Path, mark: str
 ) -> None:
