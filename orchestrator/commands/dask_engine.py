@@ -507,7 +507,7 @@ def import_distributed() -> Any:
     try:
         distributed = importlib.import_module("distributed")
     except ImportError:
-        message = "--engine dask needs the package `distributed`"
+        message = "workers need the package `distributed`"
         raise UsageError(Diagnostic(message, None, EXTRA_HINT)) from None
     return distributed
 
