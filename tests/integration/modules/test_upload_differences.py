@@ -47,19 +47,41 @@ def test_files_of_any_name_are_made_of_older_ones(
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(data)
     (source / "small").write_text("old")
-    step = {"upload": {"src": str(source), "path": str(target), "delete": True}}
+    more = {"delete": True, "times": True, "keep_modes": True}
+    step = {"upload": {"src": str(source), "path": str(target), **more}}
     machine.check_then_run(step, "changed")
     assert sent == []
     for name in names:
         (source / name).write_bytes(name.encode("utf-8", "surrogateescape") + data[100:])
     (source / "small").write_text("new")
-    (source / "it's").chmod(0o755)
+    (source / "it's").chmod(0o751)
+    os.utime(source / "plain", (1, 1_000_000_000))
     machine.check_then_run(step, "changed")
     assert [sorted(each) for each in sent] == [sorted(names)]
     for path in source.rglob("*"):
         copied = target / path.relative_to(source)
         assert path.is_dir() or copied.read_bytes() == path.read_bytes()
-    assert (target / "it's").stat().st_mode & 0o777 == 0o755
+    assert (target / "it's").stat().st_mode & 0o777 == 0o751
+    assert (target / "plain").stat().st_mtime == 1_000_000_000
+
+
+def test_a_large_tree_has_its_other_files_beside_the_large_ones(
+    machine: ShellMachine, tmp_path: Path, sent: list[tuple[str, ...]]
+) -> None:
+    source, target = tmp_path / "source", machine.root / "site"
+    source.mkdir()
+    for number in range(400):  # more than a script may have in it
+        (source / f"{number:0100}").write_text("old")
+    (source / "large").write_bytes(large_bytes(1))
+    step = {"upload": {"src": str(source), "path": str(target)}}
+    assert machine.run_step(step).status == "changed"
+    (source / "large").write_bytes(large_bytes(1) + b"new")
+    (source / f"{7:0100}").write_text("new")
+    (source / "new").write_text("new")
+    machine.check_then_run(step, "changed")
+    assert sent == [("large",)]
+    for path in source.iterdir():
+        assert (target / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_single_file_is_made_of_an_older_one(
