@@ -13,6 +13,7 @@ import pytest
 from tests.bench.__main__ import WORKLOADS, format_table, measure_tools
 from tests.bench.connection_keeping import measure_kept
 from tests.bench.delay import delayed_port
+from tests.bench.differences import measure_differences
 from tests.bench.history_commands import COMMANDS, measure_commands
 from tests.bench.inner_loops import measure_loops
 from tests.bench.process_startup import measure_startup
@@ -58,6 +59,13 @@ def test_commands_over_kept_connections_do_all_of_the_work(tmp_path: Path) -> No
 def test_transfers_are_complete_both_ways(tmp_path: Path) -> None:
     jobs = [TransferJob("large", direction, 2) for direction in ("upload", "download")]
     assert measure_jobs(tmp_path, jobs, 1, 1, "orch,scp")
+
+
+@pytest.mark.long
+def test_of_a_large_file_only_what_differs_is_sent() -> None:
+    sent = measure_differences(8, 1, ("orch",))
+    assert sent.pop("all changed") > 8
+    assert len(sent) == 4 and all(mb < 2 for mb in sent.values())
 
 
 def test_a_host_and_a_step_pass_through_few_files() -> None:

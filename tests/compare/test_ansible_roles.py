@@ -44,6 +44,7 @@ COUNTS = """\
 - {debug: {msg: "{{ ansible_virtualization_role }} {{ ansible_python_interpreter }}"}}
 - {include_vars: "{{ ansible_os_family }}.yml"}
 - {command: long, async: 600, poll: 5}
+- {synchronize: {src: a/, dest: /b, delete: yes, rsync_opts: ["--exclude=*.map", --whole-file]}}
 - {dpkg_divert: {path: /etc/x, divert: /etc/y, rename: yes}}
 """
 
@@ -65,6 +66,8 @@ DOES_NOT = {
     "{shell: 'ls {{ ansible_facts.get(x) }}'}": "fact get",
     "{unarchive: {src: a, dest: /b, extra_opts: [--wildcards]}}": "value of unarchive.extra_opts: --wildcards",
     "{unarchive: {src: a, dest: /b, extra_opts: '{{ x }}'}}": "value of unarchive.extra_opts: {{ x }}",
+    "{synchronize: {src: a, dest: /b, rsync_opts: [--exclude=a/b]}}": "value of synchronize.rsync_opts: --exclude=a/b",
+    "{synchronize: {src: a, dest: /b, rsync_opts: ['--include=*.c']}}": "value of synchronize.rsync_opts: --include=*.c",
     "{apt_key: {keyserver: a, id: X}}": "param apt_key.keyserver",
     "{apt_key: {url: a, state: absent}}": "value of apt_key.state",
     "{shell: 'ls {{ ansible_facts.get(\"bios_version\") }}'}": "fact bios_version",
