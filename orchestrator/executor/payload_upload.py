@@ -63,7 +63,7 @@ fi
 (while sleep 5 >/dev/null 2>&1; do echo .; done) &
 o_bad=
 {calls}
-kill $!
+kill $! 2>/dev/null || :
 [ -z "$o_bad" ]
 """
 

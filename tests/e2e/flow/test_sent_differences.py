@@ -112,6 +112,16 @@ def has_begun(tmp_path: Path) -> bool:
     return any(name.startswith(".large.") for name in files_of_upload(tmp_path))
 
 
+def processes_in(folder: Path) -> list[str]:
+    """Return the IDs of processes that work in a folder below this one."""
+    found = []
+    for each in Path("/proc").iterdir():
+        with suppress(OSError):  # it has ended
+            if each.name.isdigit() and str((each / "cwd").readlink()).startswith(str(folder)):
+                found.append(each.name)
+    return found
+
+
 def test_only_what_differs_is_sent(
     project: OrchProject, proxy: FaultProxy, destination: Path, tmp_path: Path
 ) -> None:
@@ -200,8 +210,13 @@ def test_a_lost_connection_leaves_nothing_and_the_next_run_completes_it(
     assert (destination / "large").read_bytes() == OTHER
 
 
-def test_an_interrupt_leaves_nothing(
-    project: OrchProject, proxy: FaultProxy, destination: Path, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupt", "kill"])
+def test_an_end_of_orch_leaves_nothing(
+    project: OrchProject,
+    proxy: FaultProxy,
+    destination: Path,
+    tmp_path: Path,
+    number: signal.Signals,
 ) -> None:
     change(project, OTHER)
     slow = LinkFault(FaultKind.SLOW, LinkDirection.TO_SERVER, 2_000_000, detail=1_000_000_000)
@@ -211,11 +226,14 @@ def test_an_interrupt_leaves_nothing(
     here.mkdir()
     with project.start_orch(*words, TMPDIR=str(here)) as process:
         wait_until(lambda: has_begun(tmp_path), "the transfer to begin")
-        process.send_signal(signal.SIGINT)
+        assert processes_in(here)
+        process.send_signal(number)
         out, _ = process.communicate(timeout=60)
-    assert json.loads(out.splitlines()[-1])["rows"][0]["status"] == "cancelled"
+    if number == signal.SIGINT:
+        assert json.loads(out.splitlines()[-1])["rows"][0]["status"] == "cancelled"
+        assert not list(here.iterdir())
     assert (destination / "large").read_bytes() == OLD
-    assert not list(here.iterdir())
+    wait_until(lambda: not processes_in(here), "rsync on this machine to end")
     proxy.close()
     wait_until(lambda: not files_of_upload(tmp_path), "the host to remove its files")
 

@@ -16,6 +16,7 @@ from orchestrator.remote_shell.transfer import (
     InputUse,
     TransferError,
     TransferFailure,
+    exchange,
     receive,
     send,
     transfer_command,
@@ -66,6 +67,27 @@ def test_any_bytes_arrive_as_they_are_and_come_back(
     assert file.read_bytes() == data
     assert fetch_output(connection, f"exec cat {file}") == data
     assert not list(tmp_path.rglob("ran"))
+
+
+def test_data_may_depend_on_what_the_script_has_written(connection: Connection) -> None:
+    received = bytearray()
+
+    def data() -> Iterator[bytes | None]:
+        yield b"one\n"
+        while not received.endswith(b"got one\n"):
+            yield None
+        yield b"two\nthree\n"
+
+    script = "for i in 1 2; do read -r line; echo got $line; done"
+    exchange(
+        connection.open(),
+        script,
+        data(),
+        received.extend,
+        timeout=WAIT_TIMEOUT,
+        stopping=never_stop,
+    )
+    assert received == b"got one\ngot two\n"
 
 
 @pytest.mark.parametrize("size", [0, 1, 1_000_000])
