@@ -214,6 +214,9 @@ class DaskEngine(Struct, frozen=True):
                     tasks.begin(workers, plan)
                 except _WorkerGoneError as error:
                     gone.add(error.address)
+                    if len(gone) > max(_MAX_REPLACED, len(divided)):
+                        message = f"{error}, like {len(gone) - 1} others"
+                        raise UsageError(Diagnostic(message, None, _CLUSTER_HINT)) from None
                     self.tell(f"{error}; its hosts are given to another one")
                     continue
                 stack.push(attempt.pop_all())
@@ -689,7 +692,7 @@ class _WorkerTasks:
             thread.join(0 if lost(index) else max(0.0, deadline - time.monotonic()))
         if not self._has_begun:  # the workers may take part in the next attempt
             with suppress(Exception):  # the scheduler may be gone
-                self._client.cancel(self._futures, asynchronous=True)
+                self._client.cancel(self._futures)
 
     def begin(self, workers: Workers, plan: Plan) -> None:
         """Wait until every worker has the same plan, then pass their messages to ``workers``.
@@ -811,6 +814,7 @@ def _scheduler_error(error: OSError) -> UsageError:
 _CLUSTER_HINT = "`orch cluster check` says what is missing; see the guide on several workers"
 _END_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 3.0
+_MAX_REPLACED = 3  # workers that end before the run begins, until it is refused
 _POLL_SECONDS = 0.5  # how often workers that have not begun are looked at
 _WAIT_SECONDS = 1.0  # how often a worker that waits for its request looks whether it is wanted
 _CONNECT_TIMEOUT = 10.0

@@ -248,7 +248,7 @@ def steps_begun_twice(run: RollingRun) -> list[tuple[str, str]]:
     return [each for each, count in begun if count > 1 and each[1] not in ("lock", "unlock")]
 
 
-SAMPLE = {("worker", "second batch"), ("scheduler", "rollback"), ("coordinator", "handler")}
+SAMPLE = {("worker", "second batch"), ("coordinator", "handler")}
 VICTIMS = ("worker", "scheduler", "coordinator", "own worker", "coordinator of own workers")
 
 
@@ -309,7 +309,46 @@ def check_end(done: OrchResult, kind: str, name: str) -> None:
     lost = {host: row["reason"] for host, row in rows.items() if row["status"] == "lost"}
     if kind == "worker":
         assert done.code == phase.code, done.err
+        assert ("its hosts are given to another one" in done.err) == (name == "plan"), done.err
         assert lost.keys() >= {host for host, _ in phase.lost}, rows
         for host, reason in phase.lost:
             assert "worker" in lost[host] and reason in lost[host]
         assert not lost.keys() & {"web2", "web4"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("victim", ["worker", "coordinator"])
+def test_a_process_that_is_killed_while_the_workers_start_leaves_nothing(
+    project: OrchProject, tmp_path: Path, victim: str
+) -> None:
+    with rolling_run(project, tmp_path) as run:
+        with start(run, None, "") as running:
+            starting: list[int] = []
+
+            def has_child() -> bool:
+                starting[:] = starting_workers(running.process.pid)
+                return bool(starting)
+
+            wait_until(has_child, "a process of a worker", TIMEOUT)
+            os.kill(starting[0] if victim == "worker" else running.process.pid, signal.SIGKILL)
+            done = running.result()
+            if victim == "coordinator":
+                wait_until(lambda: all(map(has_ended, starting)), "the workers' end", TIMEOUT)
+        if victim == "worker" and done.code != 0:
+            assert (done.code, "the workers did not start" in done.err) == (2, True), done.err
+        elif victim == "worker":
+            assert all(run.marks("ended")[host, step] == 1 for host in HOSTS for step in STEPS)
+        if done.code != 0:
+            assert not run.marks("begun")
+        run.wait_until_left()
+        check_next_run(run, is_stale=False)
+
+
+def starting_workers(pid: int) -> list[int]:
+    """Return the processes of workers that a process has started."""
+    found = []
+    for child in child_processes(pid):
+        with suppress(OSError):
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found

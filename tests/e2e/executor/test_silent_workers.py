@@ -84,7 +84,7 @@ def last(seconds: float) -> None:
 @pytest.mark.parametrize(
     ("what", "seconds"),
     [
-        ("link", 3.0),
+        ("link", 1.0),
         *(
             # a host ends its steps if their worker does not renew its lease, which it does each 20 s
             pytest.param(what, 35.0 if what == "worker" else 50.0, marks=pytest.mark.long)

@@ -158,6 +158,27 @@ def test_a_run_that_is_resumed_has_its_lock_again(apps: OrchProject) -> None:
     assert held_locks(apps) == []
 
 
+@pytest.mark.own_process  # workers that outlive it free the lock
+def test_a_run_that_was_killed_when_all_was_done_releases_its_lock_when_it_is_resumed(
+    apps: OrchProject,
+) -> None:
+    program = ("tests.support.stopped_at_event", "kill", "TaskFinished:quick:1")
+    words = ("-C", str(apps.root), "-s", "dev", "run", "quick", "--app", "blog")
+    killed = subprocess.run(
+        [sys.executable, "-m", *program, *words],
+        env=apps.environ({}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert len(held_locks(apps)) == len(HOSTS)
+    done = apps.orch("resume")
+    assert done.code == 0, done.err
+    assert held_locks(apps) == []
+    assert "is complete: nothing is left to do" in apps.orch("resume").err
+
+
 def test_of_two_at_the_same_moment_one_goes_ahead(apps: OrchProject) -> None:
     for _ in range(3):
         Path(apps.root / "began").unlink(missing_ok=True)
