@@ -165,8 +165,11 @@ class _DeltaAnswer:
             self.folder += line
             self._has_folder = bool(newline)
             if len(self.folder) > _MAX_PATH_BYTES:
-                raise OrchError(Diagnostic("unexpected reply from the host (expected a path)"))
-        self._on_data(data)
+                raise _path_error()
+            if self._has_folder:
+                _check_path(decode_bytes(self.folder))
+        if data:
+            self._on_data(data)
 
 
 def upload_script(size: int) -> str:
@@ -193,8 +196,9 @@ def delta_script(
     if not files[0].name:
         folder, name = posixpath.split(basis)
         target = f"delta/{name}"
-    if not folder.startswith("/") or target.endswith(("/.", "/..")):
-        raise OrchError(Diagnostic("unexpected reply from the host (expected an absolute path)"))
+    _check_path(basis)
+    if target in ("delta/.", "delta/.."):
+        raise _path_error()
     words = ["rsync", *options, f"--copy-dest={folder}", ".", target]
     names = [
         f"t/{decode_bytes(file.name)}" for file in files if file.name and b"\n" not in file.name
@@ -249,6 +253,16 @@ def payload_chunks(payload: UploadPayload) -> Iterator[bytes]:
         with payload.path.open("rb") as file:
             while piece := file.read(PIECE_BYTES):
                 yield piece
+
+
+def _check_path(path: str) -> None:
+    """Raise OrchError unless a path that a host has sent is absolute and can be one."""
+    if not path.startswith("/") or "\0" in path or len(path) > _MAX_PATH_BYTES:
+        raise _path_error()
+
+
+def _path_error() -> OrchError:
+    return OrchError(Diagnostic("unexpected reply from the host (expected an absolute path)"))
 
 
 def _differences_error(error: OrchError) -> DifferencesError:
