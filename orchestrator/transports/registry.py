@@ -49,7 +49,7 @@ class TransportRegistry:
     ``project`` is the folder of the project whose broker keeps connections; without it, none are
     kept. ``persist`` replaces the hosts' own setting, in seconds. ``find_answer`` answers prompts
     instead of the user and the environment's files. With ``shared_known_hosts``, known_hosts of
-    another machine are used as well; transport ``openssh`` does not.
+    another machine are used as well; transport ``openssh`` adds no keys there.
     """
 
     def __init__(
@@ -331,6 +331,7 @@ class _Connectors:
                     record_host_keys=self._settings.record_host_keys,
                     hosts=self._settings.hosts,
                     ssh_config=self._settings.ssh_config,
+                    shared_known_hosts=self._settings.shared_known_hosts,
                 )
             return self._openssh
 

@@ -116,14 +116,15 @@ class SshBinary(Struct, frozen=True):
         log: Path,
         *,
         learned_keys_file: Path | None,
+        shared_keys_file: Path | None = None,
         proxy: str,
         agents: AgentRegistry | None = None,
     ) -> list[str]:
         """Return the command that starts a master with the socket ``control_path``.
 
         It writes its log to ``log``. ``learned_keys_file`` is where it records new host keys, or
-        None for known_hosts. ``proxy`` is the ProxyCommand for a jump host, or ''. Agents that
-        have failed, according to ``agents``, are not used.
+        None for known_hosts; it reads ``shared_keys_file`` as well. ``proxy`` is the ProxyCommand
+        for a jump host, or ''. Agents that have failed, according to ``agents``, are not used.
         """
         connect = settings.connect
         options = {
@@ -140,9 +141,12 @@ class SshBinary(Struct, frozen=True):
             "PermitLocalCommand": "no",
             "Tunnel": "no",
         }
+        if learned_keys_file is not None or shared_keys_file is not None:
+            known = shlex.split(settings.value_of("userknownhostsfile"))
+            known = [str(learned_keys_file), *known] if learned_keys_file is not None else known
+            known += [str(shared_keys_file)] if shared_keys_file is not None else []
+            options["UserKnownHostsFile"] = self._quoted_paths(known)
         if learned_keys_file is not None:
-            known = tuple(shlex.split(settings.value_of("userknownhostsfile")))
-            options["UserKnownHostsFile"] = self._quoted_paths((str(learned_keys_file), *known))
             options["UpdateHostKeys"] = "no"
         if proxy:
             options["ProxyCommand"] = proxy
@@ -184,6 +188,12 @@ class EffectiveSettings:
         """Return a setting, or '' if it is unset or ``none``."""
         text = self._rows.get(name, [""])[0]
         return "" if text == "none" else text
+
+    @property
+    def known_hosts_files(self) -> tuple[str, ...]:
+        """The paths of the user's known_hosts files and the system's."""
+        names = ("userknownhostsfile", "globalknownhostsfile")
+        return tuple(path for name in names for path in shlex.split(self.value_of(name)))
 
     @property
     def control_path(self) -> Path | None:

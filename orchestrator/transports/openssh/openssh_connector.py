@@ -22,6 +22,7 @@ from orchestrator.model.host import SSH_TRANSPORTS, ConnectionOptions, Host
 from orchestrator.remote_shell.channel_protocol import Channel, CommandChannel, Terminal
 from orchestrator.transports.become import BecomeShells
 from orchestrator.transports.deadline import CancelledError, Deadline
+from orchestrator.transports.local_user import login_name
 from orchestrator.transports.openssh.command_line import EffectiveSettings, SshBinary
 from orchestrator.transports.openssh.control_master import (
     ControlMaster,
@@ -37,7 +38,9 @@ from orchestrator.transports.ssh.handshake_limiter import (
     HandshakeSlot,
     LimitKey,
 )
+from orchestrator.transports.ssh.shared_known_hosts import SharedKnownHosts
 from orchestrator.transports.ssh_config.resolve import DuplicateHostGuard, jump_host_options
+from orchestrator.yamlio.local_files import expand_home
 
 SESSION_SETTLE_TIME = 1.0  # seconds for a host to notice that a session is closed
 SESSION_RETRY_DELAY = 0.025  # seconds between requests for a session meanwhile
@@ -176,7 +179,10 @@ class OpensshConnector:
         record_host_keys: bool,
         hosts: Mapping[str, Host],
         ssh_config: str | None = None,
+        shared_known_hosts: SharedKnownHosts | None = None,
     ) -> None:
+        self._home, self._shared_known_hosts = home, shared_known_hosts
+        self._shared_files: dict[tuple[str, ...], Path] = {}
         self._ssh_binary = SshBinary.find(home, environ, ssh_config)
         self._stop, self._environ, self._duplicate_guard, self._record_host_keys = (
             stop,
@@ -304,6 +310,23 @@ class OpensshConnector:
             deadline.pause(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, LONGEST_PAUSE)
 
+    def _shared_keys_file(self, settings: EffectiveSettings) -> Path | None:
+        """Return a file with the lines of another machine's known_hosts. Raises ConnectError."""
+        if self._shared_known_hosts is None:
+            return None
+        homes = (str(self._home), str(expand_home(f"~{login_name()}")))  # ssh takes the second one
+        names = tuple(
+            next((f"~{name[len(home) :]}" for home in homes if name.startswith(f"{home}/")), name)
+            for name in settings.known_hosts_files
+        )
+        with self._lock:
+            if names not in self._shared_files:
+                path = self._folder / f"known_hosts-{len(self._shared_files)}"
+                lines = (data + b"\n" for _, data in self._shared_known_hosts.read(names))
+                path.write_bytes(b"".join(lines))
+                self._shared_files[names] = path
+            return self._shared_files[names]
+
     def _attempt(
         self, settings: EffectiveSettings, proxy: str, deadline: Deadline
     ) -> ControlMaster:
@@ -313,7 +336,13 @@ class OpensshConnector:
         agent = self._query_agent(settings.agent_socket(self._environ), deadline)
         self._query_agent(settings.forwarded_agent_socket(self._environ), deadline)
         command = self._ssh_binary.master_command(
-            settings, control, log, learned_keys_file=learned_keys, proxy=proxy, agents=self._agents
+            settings,
+            control,
+            log,
+            learned_keys_file=learned_keys,
+            shared_keys_file=self._shared_keys_file(settings),
+            proxy=proxy,
+            agents=self._agents,
         )
         deadline.remaining()
         login = MasterProcess(command, self._environ, log)

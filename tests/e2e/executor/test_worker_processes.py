@@ -519,6 +519,11 @@ def test_the_coordinators_known_hosts_are_the_workers_as_well(
     assert added.endswith(sshd.host_key)
     assert not theirs.exists()
 
+    stage.write_text(json.dumps({"connect": {**connect, "transport": "openssh"}}))
+    done = project.orch(*words, **cluster.environ)
+    assert done.code == 0, done.out + done.err
+    stage.write_text(json.dumps({"connect": connect}))
+
     # the worker's own lines count as well: another key there is a conflict
     theirs.parent.mkdir()
     other = sshd.key.with_suffix(".pub").read_text().split()[1]
