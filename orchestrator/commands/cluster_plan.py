@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from platform import python_version
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +17,7 @@ from orchestrator.commands.cluster_certificates import ClusterCertificates
 from orchestrator.commands.cluster_node import NodeProcess, NodeSettings
 from orchestrator.commands.context import PlanOptions, ProjectContext, plan_loaded
 from orchestrator.commands.project_identity import project_identity
+from orchestrator.commands.worker_process import python_series
 from orchestrator.errors import Diagnostic, SourcePosition, UsageError, suggest_nearest
 from orchestrator.inventory.hostnames import is_ipv6
 from orchestrator.model.cluster import ClusterSettings
@@ -300,7 +300,7 @@ def node_python(cluster: Cluster, folder: str) -> str:
 
 def _venv(folder: str) -> str:
     """Return the environment in a node's folder; one of another Python cannot be updated."""
-    return f"{folder}/venv-{python_version()}"
+    return f"{folder}/venv-{python_series()}"
 
 
 def _common_variables(

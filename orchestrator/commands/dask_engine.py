@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -526,11 +527,12 @@ def security_of(files: TlsFiles) -> Any:
 
 
 def silence_logs() -> None:
-    """Keep the logs of Dask off the user's terminal: what matters is reported by this module."""
+    """Keep logs and warnings of Dask off the terminal: what matters is reported by this module."""
     names = ("distributed", "tornado", "asyncio")
     known = [name for name in logging.root.manager.loggerDict if name.startswith("distributed.")]
     for name in (*names, *known):  # Dask's configuration sets a level for some of them
         logging.getLogger(name).setLevel(_NO_LOGS)
+    warnings.filterwarnings("ignore", module=r"distributed\.")
 
 
 class _WorkerGoneError(Exception):

@@ -103,12 +103,17 @@ class WorkerRequest(Struct, frozen=True):
     location: str = ""
 
 
+def python_series() -> str:
+    """Return the first two numbers of Python's version; what differs in the third has bugs fixed."""
+    return ".".join(platform.python_version_tuple()[:2])
+
+
 def code_versions() -> dict[str, str]:
     """Return the versions of what must be equal in all processes of a run."""
     libraries = ("msgspec", "jinja2", "pyyaml", "paramiko", "distributed")
     return {
         "orch": orchestrator.__version__,
-        "Python": platform.python_version(),
+        "Python": python_series(),
         **{name: version(name) for name in libraries},
     }
 

@@ -147,7 +147,7 @@ CLUSTER: KeyTable = {
     ),
     "python": FileKey(
         "text",
-        "The command or path of the hosts' Python, which must be the version that runs orch here",
+        "The command or path of the hosts' Python, of the series that runs orch here, such as 3.12",
         str(CLUSTER_DEFAULTS["python"]),
         "python: /usr/bin/python3.12",
     ),
