@@ -37,8 +37,15 @@ _MAX_WAITING_PIECES = 16
 _MAX_RECEIVED_BYTES = 256 << 20  # a file of 1 TB has 160 MB of checksums
 _START_TIMEOUT = _EXIT_TIMEOUT = 10.0  # seconds
 
-# stdin and stdout are needed as they are by the program that rsync starts.
-_START = 'exec 3<&0 4>&1 </dev/null >/dev/null; exec "$@"'
+# The program that rsync starts needs stdin and stdout as they are. If orch is killed, rsync ends,
+# and nobody else removes the folder.
+_START = """\
+exec 3<&0 4>&1 </dev/null >/dev/null
+"$@"
+status=$?
+rm -rf -- "$0"
+exit $status
+"""
 # It exits at once: rsync waits for it at the end, and neither of the other two would end before.
 _CONNECT = """\
 exec 5<&0
@@ -78,7 +85,7 @@ class LocalRsync:
     def _start(self, program: str, source: str) -> subprocess.Popen[bytes]:
         words = [program, *_OPTIONS, "-e", "sh connect", source, "host:target"]
         return subprocess.Popen(
-            ["sh", "-c", _START, "sh", *words],
+            ["sh", "-c", _START, str(self._folder), *words],
             cwd=self._folder,
             # options of the user's own, in the environment or in ~/.popt, are not meant for this
             env={
