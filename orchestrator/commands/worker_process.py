@@ -104,7 +104,7 @@ class WorkerRequest(Struct, frozen=True):
 
 
 def python_series() -> str:
-    """Return the first two numbers of Python's version; what differs in the third has bugs fixed."""
+    """Return the first two numbers of Python's version; the third counts fixes only."""
     return ".".join(platform.python_version_tuple()[:2])
 
 
