@@ -6,9 +6,9 @@ another port. One thread handles everything.
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
+import json
 import os
 import selectors
 import socket
@@ -16,9 +16,13 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from tests.projects import OrchProject
+from tests.sshd import serve_sshd
 from tests.support.link_faults import FaultKind, LinkDirection, LinkFault
 
 BUFFER_BYTES = 1 << 18  # bytes buffered for a side that does not read
@@ -275,7 +279,7 @@ class FaultProxy:
                 heapq.heappush(self._later, (later, next(self._numbers), line, pipe))
         is_over = pipe.has_ended and not pipe.data and not pipe.is_stalled
         if is_over and not line.is_closed and not self._is_held:
-            with contextlib.suppress(OSError):  # it is gone
+            with suppress(OSError):  # it is gone
                 pipe.target.shutdown(socket.SHUT_WR)
             pipe.is_stalled = True
         if all(each.has_ended and not each.data for each in line.pipes.values()):
@@ -348,3 +352,35 @@ class FaultProxy:
                 change(sock, events, line)
             elif before:
                 self._selector.unregister(sock)
+
+
+@contextmanager
+def proxied_host(
+    project: OrchProject, folder: Path, address: str, environment: Mapping[str, str]
+) -> Iterator[FaultProxy]:
+    """Yield a proxy before a server; the project has the host `h` behind it, in the stage `real`.
+
+    ``environment`` is the server's.
+    """
+    with serve_sshd(folder / "sshd", environment=environment) as sshd:
+        proxy = FaultProxy(sshd.port)
+        (folder / "known").write_text(f"[*]:{proxy.port} {sshd.host_key}\n")
+        connect = {
+            "user": sshd.user,
+            "port": proxy.port,
+            "identity": str(sshd.key),
+            "identities_only": True,
+            "known_hosts": str(folder / "known"),
+            "retries": 0,
+        }
+        project.write(
+            {
+                "inventories/real/stage.yml": json.dumps({"connect": connect}),
+                "inventories/real/hosts.yml": json.dumps({"h": {"address": address}}),
+            }
+        )
+        try:
+            yield proxy
+        finally:
+            with suppress(OSError):  # the test has closed it
+                proxy.close()

@@ -6,14 +6,13 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.projects import OrchProject
-from tests.sshd import serve_sshd, wait_until
-from tests.support.fault_proxy import FaultProxy
+from tests.sshd import wait_until
+from tests.support.fault_proxy import FaultProxy, proxied_host
 from tests.support.link_faults import FaultKind, LinkDirection, LinkFault
 
 HOST = "127.9.4.1"
@@ -26,30 +25,8 @@ def proxy(project: OrchProject, tmp_path: Path) -> Iterator[FaultProxy]:
     """Yield a proxy before a server whose temporary folder is `temp`; the project has its host."""
     (tmp_path / "temp").mkdir()
     environment = {"TMPDIR": str(tmp_path / "temp")}
-    with serve_sshd(tmp_path / "sshd", environment=environment) as sshd, ExitStack() as stack:
-        proxy = FaultProxy(sshd.port)
-        stack.callback(_close_again, proxy)
-        (tmp_path / "known").write_text(f"[*]:{proxy.port} {sshd.host_key}\n")
-        connect = {
-            "user": sshd.user,
-            "port": proxy.port,
-            "identity": str(sshd.key),
-            "identities_only": True,
-            "known_hosts": str(tmp_path / "known"),
-            "retries": 0,
-        }
-        project.write(
-            {
-                "inventories/real/stage.yml": json.dumps({"connect": connect}),
-                "inventories/real/hosts.yml": json.dumps({"h": {"address": HOST}}),
-            }
-        )
+    with proxied_host(project, tmp_path, HOST, environment) as proxy:
         yield proxy
-
-
-def _close_again(proxy: FaultProxy) -> None:
-    with suppress(OSError):  # the test has closed it
-        proxy.close()
 
 
 @pytest.fixture

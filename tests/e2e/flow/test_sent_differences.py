@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.projects import OrchProject, OrchResult
-from tests.sshd import serve_sshd, wait_until
-from tests.support.fault_proxy import FaultProxy
+from tests.sshd import wait_until
+from tests.support.fault_proxy import FaultProxy, proxied_host
 from tests.support.link_faults import FaultKind, LinkDirection, LinkFault
 
 HOST, SIZE = "127.9.5.1", 6_000_000  # bytes
@@ -46,28 +46,8 @@ def proxy(project: OrchProject, tmp_path: Path) -> Iterator[FaultProxy]:
     (tmp_path / "temp").mkdir(mode=0o777)
     (tmp_path / "tools").mkdir()
     environment = {"TMPDIR": str(tmp_path / "temp"), "PATH": f"{tmp_path / 'tools'}:/usr/bin:/bin"}
-    with serve_sshd(tmp_path / "sshd", environment=environment) as sshd:
-        proxy = FaultProxy(sshd.port)
-        (tmp_path / "known").write_text(f"[*]:{proxy.port} {sshd.host_key}\n")
-        connect = {
-            "user": sshd.user,
-            "port": proxy.port,
-            "identity": str(sshd.key),
-            "identities_only": True,
-            "known_hosts": str(tmp_path / "known"),
-            "retries": 0,
-        }
-        project.write(
-            {
-                "inventories/real/stage.yml": json.dumps({"connect": connect}),
-                "inventories/real/hosts.yml": json.dumps({"h": {"address": HOST}}),
-            }
-        )
-        try:
-            yield proxy
-        finally:
-            with suppress(OSError):  # the test has closed it
-                proxy.close()
+    with proxied_host(project, tmp_path, HOST, environment) as proxy:
+        yield proxy
 
 
 @pytest.fixture

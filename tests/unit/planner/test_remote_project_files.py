@@ -21,10 +21,10 @@ MARK = SourcePosition("tasks/t.yml", 1, 1)
 
 
 class OtherProcess:
-    """Answers at once, from the files below ``there``."""
+    """Answers at once, from the files below ``root``."""
 
-    def __init__(self, there: Path) -> None:
-        self.has_begun, self._answers = False, FileAnswers(str(there))
+    def __init__(self, root: Path) -> None:
+        self.has_begun, self._answers = False, FileAnswers(str(root))
         self.asked: list[str] = []
 
     def ask(self, what: str, *arguments: Any) -> Any:
@@ -40,7 +40,7 @@ class OtherProcess:
 
 
 @pytest.fixture
-def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("there", "copy"):
         (tmp_path / name / "tasks").mkdir(parents=True)
         (tmp_path / name / "tasks/motd").write_text("first")
@@ -48,30 +48,30 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "there"
 
 
-def test_the_copy_counts_until_the_run_begins_then_what_steps_have_changed(there: Path) -> None:
-    other = OtherProcess(there)
-    project = RemoteProject(str(there), str(there.parent / "copy"), str(there), other)
+def test_the_copy_counts_until_the_run_begins_then_what_steps_have_changed(root: Path) -> None:
+    other = OtherProcess(root)
+    project = RemoteProject(str(root), str(root.parent / "copy"), str(root), other)
     token = REMOTE_PROJECT.set(project)
     try:
         files = RemoteProjectFiles(project, other, NO_FILTERS)
         found = Path(files.find("motd", MARK))
-        assert found == there / "tasks/motd"
+        assert found == root / "tasks/motd"
         assert files.contents(found, MARK) == b"first"
         assert other.asked == []
 
         other.has_begun = True
-        (there / "tasks/motd").write_text("second")
-        (there / "made").write_bytes(b"x" * 100_000)
+        (root / "tasks/motd").write_text("second")
+        (root / "made").write_bytes(b"x" * 100_000)
         assert files.contents(found, MARK) == b"first"  # a run reads a file once
         made = files.contents(Path(files.find("made", MARK)), MARK)
         assert isinstance(made, UploadPayload)
-        assert (made.size, made.path) == (100_000, there / "made")
+        assert (made.size, made.path) == (100_000, root / "made")
         assert files.read_text("motd", MARK, None)[0] == "second"  # type: ignore[arg-type]
-        assert files.examine("made") == (str(there / "made"), "file")
-        tree = files.tree(there / "tasks", TreeOptions(), MARK)
+        assert files.examine("made") == (str(root / "made"), "file")
+        tree = files.tree(root / "tasks", TreeOptions(), MARK)
         assert [entry.name for _, entry in tree.members] == [b"./motd"]
         with pytest.raises(MissingFileError, match="cannot read gone"):
-            files.contents(there / "gone", MARK)
+            files.contents(root / "gone", MARK)
         with pytest.raises(UnusableValueError, match="outside of the project"):
             files.find_file("../../etc/passwd", MARK)
     finally:
