@@ -538,9 +538,10 @@ def silence_logs() -> None:
 class _WorkerGoneError(Exception):
     """A worker has ended before its part of the run began."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, detail: str = "") -> None:
         self.address = address
-        super().__init__(f"the worker {address} has ended before the run began")
+        reason = f" ({detail})" if detail else ""
+        super().__init__(f"the worker {address} has ended before the run began{reason}")
 
 
 class _Link:
@@ -673,7 +674,7 @@ class _WorkerTasks:
             raise _scheduler_error(error) from None
         for address, future in zip(self._divided, self._futures, strict=True):
             if address not in found or future.status in ("error", "lost", "cancelled"):
-                raise _WorkerGoneError(address)
+                raise _WorkerGoneError(address, _error_of(future))
 
     def __enter__(self) -> _WorkerTasks:
         return self
@@ -787,8 +788,8 @@ class _WorkerTasks:
 
     def _note_end(self, index: int, future: Any) -> None:
         reason = f"its worker {self.links[index].name} has ended"
-        if future.status == "error" and future.type.__name__ != "KilledWorker":
-            reason += f": {future.exception()}"
+        if error := _error_of(future):
+            reason += f": {error}"
         self._lose(index, reason)
 
     def _tell_alive(self) -> None:
@@ -799,6 +800,17 @@ class _WorkerTasks:
                 silence = time.monotonic() - link.heard_at
                 if silence > LOST_SECONDS:
                     self._lose(index, f"nothing was heard of its worker for {silence:.0f} s")
+
+
+def _error_of(future: Any) -> str:
+    """Return the error with which a worker's task ended, or '' if the worker was killed."""
+    if future.status != "error":
+        return ""
+    try:
+        error = future.exception(timeout=_CLOSE_TIMEOUT)
+    except Exception:  # whatever keeps it from being fetched
+        return ""
+    return "" if type(error).__name__ == "KilledWorker" else str(error)
 
 
 def _wait_for_connections(client: Any) -> None:
