@@ -22,7 +22,7 @@ _MARK = """\
 # HOST NAME: note that this begins, and that it ends; wait as long as it is held.
 cd {state} || exit
 echo "$2" >>begun-$1
-if mv hold-$1-$2 held-$1-$2-$$ 2>/dev/null; then echo $$ >>pids; fi
+if [ -e hold-$1-$2 ]; then echo $$ >>pids; mv hold-$1-$2 held-$1-$2-$$; fi
 while [ -e held-$1-$2-$$ ]; do sleep .05; done
 [ ! -e fail-$1-$2 ] || {{ echo "$2" >>failed-$1; exit 1; }}
 echo "$2" >>ended-$1
