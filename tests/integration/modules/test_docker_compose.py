@@ -187,11 +187,11 @@ def test_values_of_the_environment_are_seen_by_nobody(
     machine: ShellMachine, kind: str, folder: Path, tmp_path: Path
 ) -> None:
     assert kind == "compose"
-    with watch_commands(machine, tmp_path / "watched", ["c4nary"]) as watched:
-        step = project(folder) | {"environment": {"A": "c4nary"}}
+    with watch_commands(machine, tmp_path / "watched", ["c5coary"]) as watched:
+        step = project(folder) | {"environment": {"A": "c5coary"}}
         machine.check_then_run(step, "changed")
         assert len(watched.all_words) > 1
-        assert not watched.exposures("c4nary")
+        assert not watched.exposures("c5coary")
 
 
 def test_what_cannot_be_is_refused_in_a_check(

@@ -207,20 +207,20 @@ def test_a_new_image_is_taken_and_a_failed_start_brings_back_the_old_container(
 def test_values_of_the_environment_are_seen_by_nobody(
     machine: ShellMachine, containers: ContainerHost, engine: str, tmp_path: Path
 ) -> None:
-    secret, other = "a c4nary\nof two lines", "another c4nary"
+    secret, other = "a c5ctary\nof two lines", "another c5ctary"
     file = machine.root / "it's.env"
     file.write_text(f"# more\n\n  FILE={other} 'q' \nA=overridden\n")
     given = {"environment": {"A": secret, "B": other}, "env_file": [str(file)]}
-    with watch_commands(machine, tmp_path / "watched", ["c4nary"]) as watched:
+    with watch_commands(machine, tmp_path / "watched", ["c5ctary"]) as watched:
         outcome = machine.check_then_run(container(**given), "changed")
-        assert "c4nary" not in result_message(outcome)
+        assert "c5ctary" not in result_message(outcome)
         assert len(watched.all_words) > 1
-        assert not watched.exposures("c4nary")
+        assert not watched.exposures("c5ctary")
     assert containers.run(engine, "exec", "shop", "sh", "-c", 'echo "$A|$B|$FILE"') == (
         f"{secret}|{other}|{other} 'q' "
     )
     labels = shown(containers, engine, "{{json .Config.Labels}}")
-    assert "c4nary" not in labels
+    assert "c5ctary" not in labels
     given["environment"]["A"] = "new"
     outcome = machine.run_step(container(**given), check=True, diff=True)
     assert outcome_changes(outcome) == {"environment": ("another A", "as given")}

@@ -168,32 +168,32 @@ def test_texts_and_names_are_quoted(
 def test_nobody_sees_what_databases_are_given(
     machine: ShellMachine, mysql: MariadbServer, tmp_path: Path
 ) -> None:
-    mysql.query("CREATE USER admin@localhost IDENTIFIED BY 'c4nlogin'")
+    mysql.query("CREATE USER admin@localhost IDENTIFIED BY 'c5mylogin'")
     mysql.query("GRANT ALL ON *.* TO admin@localhost WITH GRANT OPTION")
-    login = {**mysql.login, "login_user": "admin", "login_password": "c4nlogin"}
-    given = {"name": "c4nname", "password": "c4npassword", "from_host": "c4nhost"}
+    login = {**mysql.login, "login_user": "admin", "login_password": "c5mylogin"}
+    given = {"name": "c5myname", "password": "c5mypassword", "from_host": "c5myhost"}
     steps: list[dict[str, dict[str, Any]]] = [
-        {"mysql_db": {**login, "name": "c4nname"}},
-        {"mysql_user": {**login, **given, "priv": {"c4nname.*": "ALL"}}},
+        {"mysql_db": {**login, "name": "c5myname"}},
+        {"mysql_user": {**login, **given, "priv": {"c5myname.*": "ALL"}}},
         {
             "mysql_query": {
                 **login,
-                "query": "SELECT 'c4nq', @a",
-                "args": {"a": "c4na"},
-                "login_db": "c4nname",
+                "query": "SELECT 'c5myq', @a",
+                "args": {"a": "c5mya"},
+                "login_db": "c5myname",
             }
         },
-        {"mysql_db": {**login, "name": "c4nx", "encoding": "c4na", "collation": "c4nb"}},
+        {"mysql_db": {**login, "name": "c5myx", "encoding": "c5mya", "collation": "c5myb"}},
     ]
-    with watch_commands(machine, tmp_path / "watched", ["c4n"]) as watched:
+    with watch_commands(machine, tmp_path / "watched", ["c5my"]) as watched:
         done = machine.run_steps(steps)
         assert done.statuses[:3] == ["changed", "changed", "ok"], [
             *map(result_message, done.outcomes)
         ]
         assert any(word.endswith("/mariadb") for word in watched.all_words)
-        changed = {"mysql_user": {**login, **given, "priv": {"c4n.*": "c4nword"}}}
+        changed = {"mysql_user": {**login, **given, "priv": {"c5my.*": "c5myword"}}}
         assert "is not a privilege" in machine.run_step(changed).stderr.text
-        assert not watched.exposures("c4n")
+        assert not watched.exposures("c5my")
 
 
 def rows_of(machine: ShellMachine, mysql: MariadbServer, **params: Any) -> dict[str, Any]:

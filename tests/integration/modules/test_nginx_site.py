@@ -98,7 +98,7 @@ def test_sites_have_any_name(machine: ShellMachine, nginx: Path, name: str) -> N
 
 
 def test_nobody_sees_the_configuration(machine: ShellMachine, nginx: Path, tmp_path: Path) -> None:
-    with watch_commands(machine, tmp_path / "watched", ["c4n"]) as watched:
-        assert machine.run_step(site(nginx, content=SITE % "c4nname")).status == "changed"
+    with watch_commands(machine, tmp_path / "watched", ["c5nx"]) as watched:
+        assert machine.run_step(site(nginx, content=SITE % "c5nxname")).status == "changed"
         assert any(word.endswith("/nginx") for word in watched.all_words)
-        assert not watched.exposures("c4n")
+        assert not watched.exposures("c5nx")

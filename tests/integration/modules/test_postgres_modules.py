@@ -210,38 +210,38 @@ def test_what_a_role_cannot_have_is_refused(
 def test_nobody_sees_what_databases_are_given(
     machine: ShellMachine, postgres: PostgresServer, tmp_path: Any
 ) -> None:
-    given = {"name": "c4nname", "password": "c4npassword", "login_password": "c4nlogin"}
+    given = {"name": "c5pgname", "password": "c5pgpassword", "login_password": "c5pglogin"}
     steps = [
         {"postgres_user": {**postgres.login, **given}},
-        {"postgres_db": {**postgres.login, "name": "c4nname", "owner": "c4nname"}},
+        {"postgres_db": {**postgres.login, "name": "c5pgname", "owner": "c5pgname"}},
     ]
-    with watch_commands(machine, tmp_path / "watched", ["c4n"]) as watched:
+    with watch_commands(machine, tmp_path / "watched", ["c5pg"]) as watched:
         done = machine.run_steps(steps)
         assert done.statuses == ["changed", "changed"], [*map(result_message, done.outcomes)]
-        texts = {each: f"c4n{each}" for each in ("encoding", "lc_collate", "lc_ctype", "template")}
-        machine.run_step({"postgres_db": {**postgres.login, "name": "c4nnew", **texts}})
-        texts = {each: f"c4n{each}" for each in ("login_db", "login_user", "login_host")}
-        machine.run_step({"postgres_db": {"name": "c4nnew", **texts}})
-        machine.run_step({"postgres_user": {**given, **texts, "expires": "c4nexpires"}})
+        texts = {each: f"c5pg{each}" for each in ("encoding", "lc_collate", "lc_ctype", "template")}
+        machine.run_step({"postgres_db": {**postgres.login, "name": "c5pgnew", **texts}})
+        texts = {each: f"c5pg{each}" for each in ("login_db", "login_user", "login_host")}
+        machine.run_step({"postgres_db": {"name": "c5pgnew", **texts}})
+        machine.run_step({"postgres_user": {**given, **texts, "expires": "c5pgexpires"}})
         step = {
-            "postgres_query": {**postgres.login, "query": "SELECT 'c4n'", "args": {"a": "c4na"}}
+            "postgres_query": {**postgres.login, "query": "SELECT 'c5pg'", "args": {"a": "c5pga"}}
         }
         assert machine.run_step(step).status == "ok"
-        texts = {each: f"c4n{each}" for each in ("objs", "schema", "target_roles")}
+        texts = {each: f"c5pg{each}" for each in ("objs", "schema", "target_roles")}
         step = {
             "postgres_privileges": {
                 **postgres.login,
                 **texts,
                 "database": "postgres",
-                "role": ["c4nname"],
+                "role": ["c5pgname"],
                 "privs": ["SELECT"],
             }
         }
-        assert "there is no table c4nobjs" in machine.run_step(step).stderr.text
-        step = {"postgres_user": {**given, **postgres.login, "attributes": ["c4nattribute"]}}
-        assert "c4nattribute" in machine.run_step(step).stderr.text
+        assert "there is no table c5pgobjs" in machine.run_step(step).stderr.text
+        step = {"postgres_user": {**given, **postgres.login, "attributes": ["c5pgattribute"]}}
+        assert "c5pgattribute" in machine.run_step(step).stderr.text
         assert any(word.endswith("/psql") for word in watched.all_words)
-        assert not watched.exposures("c4n")
+        assert not watched.exposures("c5pg")
 
 
 def rows_of(machine: ShellMachine, postgres: PostgresServer, **params: Any) -> dict[str, Any]:

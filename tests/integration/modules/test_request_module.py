@@ -206,19 +206,19 @@ def test_nobody_sees_what_a_server_is_asked(
     machine: ShellMachine, web: WebServer, tmp_path: Path
 ) -> None:
     given = {
-        "body": "c4nbody",
-        "headers": {"X": "c4nheader"},
-        "user": "c4nuser",
-        "password": "c4npassword",
-        "contains": "c4ncontains",
+        "body": "c5rqbody",
+        "headers": {"X": "c5rqheader"},
+        "user": "c5rquser",
+        "password": "c5rqpassword",
+        "contains": "c5rqcontains",
         "method": "POST",
     }
-    web.pages["/?c4nurl"] = WebAnswer(b"c4ncontains")
-    with watch_commands(machine, tmp_path / "watched", ["c4n"]) as watched:
-        answer_of(machine, request(web, "/?c4nurl", **given))
+    web.pages["/?c5rqurl"] = WebAnswer(b"c5rqcontains")
+    with watch_commands(machine, tmp_path / "watched", ["c5rq"]) as watched:
+        answer_of(machine, request(web, "/?c5rqurl", **given))
         for each in ("json", "form"):
-            value = {"a": f"c4n{each}"}
-            answer_of(machine, request(web, "/?c4nurl", method="POST", **{each: value}))
-        machine.run_step(request(web, "/?c4nurl", status="c4nstatus"))
+            value = {"a": f"c5rq{each}"}
+            answer_of(machine, request(web, "/?c5rqurl", method="POST", **{each: value}))
+        machine.run_step(request(web, "/?c5rqurl", status="c5rqstatus"))
         assert any(word.endswith("/curl") for word in watched.all_words)
-        assert not watched.exposures("c4n")
+        assert not watched.exposures("c5rq")

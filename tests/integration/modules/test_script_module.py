@@ -172,11 +172,11 @@ def test_it_runs_in_the_folder_of_the_step(machine: ShellMachine) -> None:
 
 
 def test_nobody_sees_the_text_of_a_script(machine: ShellMachine, tmp_path: Path) -> None:
-    source = write_script(machine, ": c4nscripttext; cat </dev/null\n")
-    with watch_commands(machine, tmp_path / "watched", ["c4nscripttext"]) as watched:
+    source = write_script(machine, ": c5scscripttext; cat </dev/null\n")
+    with watch_commands(machine, tmp_path / "watched", ["c5scscripttext"]) as watched:
         assert machine.run_step({"script": {"src": source}}).status == "changed"
         assert len(watched.all_words) > 1
-        assert not watched.exposures("c4nscripttext")
+        assert not watched.exposures("c5scscripttext")
 
 
 def test_a_script_ended_by_its_timeout_leaves_nothing(
