@@ -68,7 +68,7 @@ class ClusterSetup:
     """The cluster of a command's stage, and those of its nodes that the command selects."""
 
     def __init__(self, context: ProjectContext, environ: Mapping[str, str]) -> None:
-        """Resolve the cluster. Raises UsageError if there is none, or none of it is selected."""
+        """Resolve the cluster. Raises UsageError if it is missing, or nothing of it selected."""
         import_distributed()
         self.cluster = resolve_cluster(context.stage)
         self.chosen = self.cluster.selected(context.hosts)

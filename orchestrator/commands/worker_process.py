@@ -207,13 +207,7 @@ def _serve_project(
 ) -> None:
     masks = ReportingMasker()
     context = _load_context(request, coordinator, masks, remote)
-    plan = request.source.plan(context, request.plan_options, request.environ)
-    if context.stage.is_ansible:
-        from orchestrator.commands.connections import decrypt_passwords
-
-        decrypt_passwords(context.hosts, plan)
-    if request.project is not None:
-        with_identity_warnings(plan, context, request.own_hosts)  # this machine's keys are used
+    plan = _plan_run(request, context)
     raise_fd_limit()
     masks.report = coordinator.send
     masker, lock, cancel = EventMasker(masks), threading.Lock(), CancelToken()
@@ -244,16 +238,9 @@ def _serve_project(
     relay = ChannelRelay(request.index, coordinator.send, connections.open_here)
     connections.use_relay(relay, request.own_hosts)
     coordinator.relay = relay
-    options = RunOptions(
-        request.forks,
-        outer_runs=request.outer_runs,
-        lock_owner=request.lock_owner,
-        is_resumable=request.is_resumable,
-        progress=request.progress,
-    )
     # a process that the coordinator has started writes files as the coordinator does
     downloads = CoordinatorDownloads(coordinator) if request.project is not None else None
-    driver = LocalDriver(plan, connections, emit, options, downloads)
+    driver = LocalDriver(plan, connections, emit, _run_options(request), downloads)
     server = WorkerServer(
         plan,
         [driver.app_hosts(app_plan) for app_plan in plan.app_plans],
@@ -274,6 +261,28 @@ def _serve_project(
         server.serve()
     if coordinator.gone_reason:  # it may be heard of again
         coordinator.send(WorkerFailed(f"it lost its coordinator: {coordinator.gone_reason}"))
+
+
+def _plan_run(request: WorkerRequest, context: ProjectContext) -> Plan:
+    """Plan the run as the coordinator has. Raises what a plan of this process raises."""
+    plan = request.source.plan(context, request.plan_options, request.environ)
+    if context.stage.is_ansible:
+        from orchestrator.commands.connections import decrypt_passwords
+
+        decrypt_passwords(context.hosts, plan)
+    if request.project is not None:
+        with_identity_warnings(plan, context, request.own_hosts)  # this machine's keys are used
+    return plan
+
+
+def _run_options(request: WorkerRequest) -> RunOptions:
+    return RunOptions(
+        request.forks,
+        outer_runs=request.outer_runs,
+        lock_owner=request.lock_owner,
+        is_resumable=request.is_resumable,
+        progress=request.progress,
+    )
 
 
 def _remote_project(request: WorkerRequest, coordinator: Coordinator) -> RemoteProject | None:

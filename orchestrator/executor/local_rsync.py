@@ -194,7 +194,7 @@ class LocalRsync:
 
 
 def find_rsync() -> str:
-    """Return the path of rsync. Raises OrchError if there is none, or only an old one."""
+    """Return the path of rsync. Raises OrchError if it is missing or too old."""
     program = shutil.which("rsync")
     if program is None:
         raise OrchError(Diagnostic("this machine has no rsync"))

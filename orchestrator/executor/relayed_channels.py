@@ -70,7 +70,7 @@ class ChannelRefusal(Struct, frozen=True):
         return ConnectError(self.phase, self.reason, self.hint, transient=self.transient)
 
 
-class ChannelOpened(Struct, frozen=True):
+class ChannelReply(Struct, frozen=True):
     """A channel is open, or was refused. ``endpoint`` is that of its connection."""
 
     channel: ChannelKey
@@ -103,7 +103,7 @@ class ChannelOutput(Struct, frozen=True):
     refusal: ChannelRefusal | None = None
 
 
-ChannelMessage: TypeAlias = ChannelRequest | ChannelOpened | ChannelInput | ChannelOutput
+ChannelMessage: TypeAlias = ChannelRequest | ChannelReply | ChannelInput | ChannelOutput
 OpenFunction: TypeAlias = Callable[[ChannelRequest], tuple[Channel, str]]
 """Opens a channel on a connection of this process; returns it and its connection's endpoint."""
 
@@ -163,7 +163,7 @@ class ChannelRelay:
                     provided_channel = self._provided.get(message.channel)
                 if provided_channel is not None:
                     provided_channel.receive(message)
-            case ChannelOpened() | ChannelOutput():
+            case ChannelReply() | ChannelOutput():
                 with self._lock:
                     used_channel = self._used.get(message.channel)
                 if used_channel is not None:
@@ -220,10 +220,10 @@ class RelayedChannel:
             if not self._is_open and self._refusal is not None:
                 raise self._refusal.error()
 
-    def receive(self, message: ChannelOpened | ChannelOutput) -> None:
+    def receive(self, message: ChannelReply | ChannelOutput) -> None:
         """Handle a message from the process that has the channel."""
         with self._changed:
-            if isinstance(message, ChannelOpened):
+            if isinstance(message, ChannelReply):
                 self._is_open = message.refusal is None
                 self._refusal, self._prepared = message.refusal, message.prepared
                 self.endpoint = message.endpoint
@@ -353,7 +353,7 @@ class _ProvidedChannel:
             with self._changed:
                 self._channel = channel
             with closing(channel):
-                self._send(ChannelOpened(self.key, endpoint, channel.prepared_shell()))
+                self._send(ChannelReply(self.key, endpoint, channel.prepared_shell()))
                 self._pass_on(channel)
         except ConnectError as error:
             self._refuse(ChannelRefusal.of(error))
@@ -366,7 +366,7 @@ class _ProvidedChannel:
 
     def _refuse(self, refusal: ChannelRefusal) -> None:
         if self._channel is None:
-            self._send(ChannelOpened(self.key, refusal=refusal))
+            self._send(ChannelReply(self.key, refusal=refusal))
         else:
             self._send(ChannelOutput(self.key, refusal=refusal))
 

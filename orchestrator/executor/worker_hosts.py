@@ -38,9 +38,9 @@ from orchestrator.executor.relayed_channels import (
     ChannelInput,
     ChannelKey,
     ChannelMessage,
-    ChannelOpened,
     ChannelOutput,
     ChannelRelay,
+    ChannelReply,
     ChannelRequest,
     ended_output,
     open_requested,
@@ -229,7 +229,7 @@ class Workers:
                 self._add_secret(message.name, message.text)
             case WorkerQuestion():
                 self._questions.submit(self._answer, worker, message)
-            case ChannelRequest() | ChannelOpened() | ChannelInput() | ChannelOutput():
+            case ChannelRequest() | ChannelReply() | ChannelInput() | ChannelOutput():
                 self._pass_on(worker, message)
 
     def _pass_on(self, sender: int, message: ChannelMessage) -> None:

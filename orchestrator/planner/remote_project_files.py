@@ -57,7 +57,7 @@ class RemoteProjectFiles(ProjectFiles):
         return str(self._ask("find", name, mark))
 
     def find_file(self, name: str, mark: SourcePosition) -> str:
-        """Return the absolute path of a file, or '' if there is none."""
+        """Return the absolute path of a file, or '' if it does not exist."""
         return str(self._inside(name, mark) or "")
 
     def match_files(self, pattern: str, mark: SourcePosition) -> list[str]:

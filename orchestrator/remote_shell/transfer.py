@@ -139,8 +139,8 @@ def exchange(
 ) -> None:
     """Run ``script`` like ``send``, and pass its stdout to ``on_stdout`` while data is sent.
 
-    A piece of data that is None means that there is none yet; the channel must be woken when there
-    is more. The script decides how much it reads, and what comes after is discarded. An exception
+    A piece of data that is None means that nothing is ready yet; the channel must be woken when it
+    is. The script decides how much it reads, and what comes after is discarded. An exception
     of ``on_stdout`` ends the transfer.
     """
     with closing(channel):

@@ -60,7 +60,7 @@ class ProjectReader(Protocol):
         """Return the text of a file, and True if it is a vault, whose text is a secret."""
 
     def find_file(self, name: str, mark: SourcePosition) -> str:
-        """Return the absolute path of a file, or '' if there is none."""
+        """Return the absolute path of a file, or '' if it does not exist."""
 
     def match_files(self, pattern: str, mark: SourcePosition) -> list[str]:
         """Return the absolute paths of the files that match a pattern, in order."""

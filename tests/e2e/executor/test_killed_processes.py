@@ -224,7 +224,7 @@ def check_next_run(run: RollingRun, *, is_stale: bool) -> None:
 def check_resumed(
     run: RollingRun, name: str, lost: set[tuple[str, str]], cluster: DaskCluster | None
 ) -> None:
-    """Resume the run of this ID, or run it if there is none; check that each step was done once.
+    """Resume the run of this ID, or run it without one; check that each step was done once.
 
     ``lost`` are the hosts and steps that were held and ended: they begin twice. The workers of the
     cluster, if any, drive the hosts.
