@@ -1,8 +1,8 @@
 """Runs the hosts of a run in several processes, which Dask's `distributed` starts and connects.
 
 The coordinator, which is orch itself, starts a cluster on this machine or uses a scheduler that
-runs already. Each worker of the cluster gets one long task, which serves a part of the hosts. Their
-messages go through queues of the scheduler, always over TLS.
+runs already. Each worker of the cluster gets one long task, which serves a part of the hosts; see
+``worker_connections`` for how their messages travel.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextvars
 import importlib
 import logging
 import os
-import pickle
 import secrets
 import shutil
 import signal
@@ -41,6 +40,12 @@ from orchestrator.commands.dask_worker_setup import STOP_SIGNALS
 from orchestrator.commands.plan_source import PlanSource
 from orchestrator.commands.project_archive import pack_project, project_digest
 from orchestrator.commands.project_identity import project_identity
+from orchestrator.commands.worker_connections import (
+    MessageConnection,
+    PeerEndedError,
+    connect_to_coordinator,
+    listen_for_workers,
+)
 from orchestrator.commands.worker_files import make_process_folder, remove_stale_folders
 from orchestrator.commands.worker_process import (
     ProjectCopy,
@@ -73,18 +78,10 @@ EXTRA_HINT = f"install it beside orch: {sys.executable} -m pip install distribut
 
 _FOLDER_PREFIX = "orch-dask-"
 
-_GATHER_CALLS = 0.01
-"""For how many seconds the coordinator's messages to a worker are gathered."""
-
-_GATHER_EVENTS = 0.03
-"""For how many seconds a worker's messages are gathered: there are many more of them."""
-
 _NO_LOGS = logging.CRITICAL + 1
 
 _START_TIMEOUT = 60.0  # seconds for the workers to begin, and to plan a run
 _PLAN_TIMEOUT_PER_HOST = 0.02  # seconds more to plan a run of many hosts
-_QUEUE_SIZE = 64
-"""How many batches of messages may wait in a queue before its sender does."""
 
 _TCP_TIMEOUT = f"{LOST_SECONDS + ALIVE_SECONDS:.0f}s"
 """When Dask takes a silent connection for lost: not before orch does."""
@@ -184,11 +181,14 @@ class DaskEngine(Struct, frozen=True):
                     self.choice.address
                 )
                 client = stack.enter_context(_connect_to_cluster(self.choice.address, files))
+                folder = ""
             else:
                 count = min(self.choice.processes, len(plan.hosts))
                 self.tell(f"starting {count} worker{'' if count == 1 else 's'}")
-                client = stack.enter_context(_local_cluster(count))
-            yield self._begin_run(stack, client, plan, context, request, prompt=prompt)
+                client, folder = stack.enter_context(_local_cluster(count))
+            yield self._begin_run(
+                stack, client, plan, context, request, folder=folder, prompt=prompt
+            )
 
     def _begin_run(
         self,
@@ -197,6 +197,8 @@ class DaskEngine(Struct, frozen=True):
         plan: Plan,
         context: ProjectContext,
         request: WorkerRequest,
+        *,
+        folder: str,
         prompt: PromptCallback | None,
     ) -> Workers:
         """Return the workers once all of them have the plan; ``stack`` ends them.
@@ -209,7 +211,7 @@ class DaskEngine(Struct, frozen=True):
             divided = _divide_hosts(plan, context.stage, free)
             with ExitStack() as attempt:
                 try:
-                    tasks = attempt.enter_context(_WorkerTasks(client, divided, request))
+                    tasks = attempt.enter_context(_WorkerTasks(client, divided, request, folder))
                     tasks.meet()
                     workers = self._make_workers(tasks, divided, context, prompt)
                     tasks.begin(workers, plan)
@@ -448,8 +450,11 @@ def hosts_by_region(hosts: Sequence[str], stage: Stage) -> dict[str, list[str]]:
 
 
 @contextmanager
-def _local_cluster(processes: int) -> Iterator[Any]:
-    """Start a cluster on this machine that only this process can use; end it afterwards."""
+def _local_cluster(processes: int) -> Iterator[tuple[Any, str]]:
+    """Start a cluster on this machine that only this process can use; end it afterwards.
+
+    Yields a client, and a private folder.
+    """
     distributed = import_distributed()
     silence_logs()
     remove_stale_folders(_FOLDER_PREFIX)
@@ -460,7 +465,7 @@ def _local_cluster(processes: int) -> Iterator[Any]:
             _start_cluster(processes, security, folder) as cluster,
             distributed.Client(cluster, security=security, set_as_default=False) as client,
         ):
-            yield client
+            yield client, folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -545,17 +550,17 @@ class _WorkerGoneError(Exception):
 
 
 class _Link:
-    """The queues to and from the worker of one worker.
+    """The way to and from one worker.
 
     ``heard_at`` is when something came from it, in seconds of the monotonic clock.
     """
 
-    def __init__(self, name: str, down: Any, up: Any) -> None:
-        self.name, self._reader, self._down = name, _QueueReader(up), down
+    def __init__(self, name: str, connection: MessageConnection) -> None:
+        self.name, self._connection = name, connection
         self.heard_at = time.monotonic()
         self.on_broken: Callable[[str], object] = lambda _reason: None
         self._sender = MessageSender(
-            self._send_batch, _GATHER_CALLS, lambda error: self.on_broken(str(error))
+            connection.send, connection.gather_seconds, lambda error: self.on_broken(str(error))
         )
 
     def send(self, message: object) -> None:
@@ -566,64 +571,40 @@ class _Link:
 
         Raises OSError if the connection is lost.
         """
-        messages = self._reader.read(timeout)
+        messages = self._connection.receive(timeout)
         if messages:
             self.heard_at = time.monotonic()
         return messages
-
-    def _send_batch(self, batch: Sequence[object]) -> None:
-        try:
-            self._down.put(pickle.dumps(batch))
-        except OSError:
-            raise
-        except Exception as error:  # whatever a connection raises that is being closed
-            raise OSError(str(error)) from error
 
     def close(self, timeout: float) -> None:
         """Send what is left, for so many seconds at most."""
         self._sender.close(timeout)
 
 
-class _QueueReader:
-    """Takes the messages out of a queue of the scheduler."""
-
-    def __init__(self, queue: Any) -> None:
-        self._queue, self._has_more = queue, False
-
-    def read(self, timeout: float | None) -> Sequence[object]:
-        """Wait for messages, and return them; without any within ``timeout`` seconds, return ().
-
-        Whatever else is in the queue by then is taken at once: each request to a scheduler that is
-        far away takes a round trip. Raises OSError if the connection is lost.
-        """
-        try:
-            batches = self._queue.get(batch=True) if self._has_more else ()
-            self._has_more = False
-            if not batches:
-                batches = (self._queue.get(timeout=timeout),)
-            self._has_more = True
-        except TimeoutError:
-            return ()
-        except Exception as error:  # whatever a connection raises that is being closed
-            raise OSError(str(error)) from error
-        return [message for batch in batches for message in pickle.loads(batch)]
-
-
 class _WorkerTasks:
     """The tasks in the workers, one for each worker."""
 
     def __init__(
-        self, client: Any, divided: Mapping[str, Sequence[str]], request: WorkerRequest
+        self,
+        client: Any,
+        divided: Mapping[str, Sequence[str]],
+        request: WorkerRequest,
+        folder: str,
     ) -> None:
-        """Give each worker its task; ``divided`` has the hosts of each, by its address."""
-        self._client, self._run, self._divided = client, secrets.token_hex(8), divided
-        self._request, self.links = request, list[_Link]()
+        """Give each worker its task; ``divided`` has the hosts of each, by its address.
+
+        ``folder`` is a private one that the workers have as well, or ''.
+        """
+        run = secrets.token_hex(8)
+        self._client, self._divided, self._request = client, divided, request
+        self._listener = listen_for_workers(import_distributed(), client, run, folder)
+        self.links = list[_Link]()
         self._futures = [
             client.submit(
                 serve_worker,
-                self._run,
+                self._listener.address,
                 index,
-                key=f"orch-{self._run}-{index}",
+                key=f"orch-{run}-{index}",
                 workers=[address],
                 allow_other_workers=False,
                 pure=False,
@@ -641,29 +622,23 @@ class _WorkerTasks:
 
         Raises UsageError, and _WorkerGoneError.
         """
-        make_queue, prefix = import_distributed().Queue, f"orch-{self._run}"
-        hello = make_queue(f"{prefix}-hello", client=self._client)
-        instances: dict[int, str] = {}
+        connections: dict[int, MessageConnection] = {}
         deadline = time.monotonic() + _START_TIMEOUT
-        while len(instances) < len(self._divided):
+        while len(connections) < len(self._divided):
             try:
-                index, instance = hello.get(timeout=_POLL_SECONDS)
-                instances[index] = instance
-            except TimeoutError:
+                index, connection = self._listener.accept(_POLL_SECONDS)
+                connections[index] = connection
+            except (TimeoutError, PeerEndedError):
                 self._check_workers()
                 if time.monotonic() > deadline:
-                    waiting = (a for n, a in enumerate(self._divided) if n not in instances)
+                    waiting = (a for n, a in enumerate(self._divided) if n not in connections)
                     missing = ", ".join(waiting)
                     message = f"no answer from the worker {missing} within {_START_TIMEOUT:g} s"
                     raise UsageError(Diagnostic(message, None, _CLUSTER_HINT)) from None
             except OSError as error:
                 raise _scheduler_error(error) from None
         for index, (address, hosts) in enumerate(self._divided.items()):
-            down, up = (
-                make_queue(f"{prefix}-{instances[index]}-{way}", client=self._client)
-                for way in ("down", "up")
-            )
-            self.links.append(_Link(address, down, up))
+            self.links.append(_Link(address, connections[index]))
             self.links[-1].send(replace(self._request, own_hosts=tuple(hosts), index=index))
 
     def _check_workers(self) -> None:
@@ -693,6 +668,7 @@ class _WorkerTasks:
             link.close(0 if lost(index) else max(0.0, deadline - time.monotonic()))
         for index, thread in enumerate(self._receivers):
             thread.join(0 if lost(index) else max(0.0, deadline - time.monotonic()))
+        self._listener.close()
         if not self._has_begun:  # the workers may take part in the next attempt
             with suppress(Exception):  # the scheduler may be gone
                 self._client.cancel(self._futures)
@@ -734,6 +710,8 @@ class _WorkerTasks:
         while ready is None:
             try:
                 batch = link.receive(_POLL_SECONDS)
+            except PeerEndedError:
+                raise _WorkerGoneError(link.name) from None
             except OSError as error:
                 raise _scheduler_error(error) from None
             if not batch:
@@ -748,7 +726,7 @@ class _WorkerTasks:
                 if isinstance(message, WorkerReady):
                     ready = message
                 elif self._workers is not None:
-                    self._workers.receive(index, message)
+                    self._workers.receive(index, (message,))
         return ready
 
     def _receive(self, index: int, link: _Link) -> None:
@@ -756,16 +734,18 @@ class _WorkerTasks:
         while True:
             try:
                 batch = link.receive()
+            except PeerEndedError:
+                self._lose(index, f"its worker {link.name} has ended")
+                return
             except OSError as error:
                 self._note_broken(index, str(error))
                 return
-            for message in batch:
+            last = [each for each in batch if isinstance(each, WorkerEnded | WorkerFailed)]
+            self._workers.receive(index, [each for each in batch if each not in last])
+            for message in last:
                 if isinstance(message, WorkerEnded):
                     return
-                if isinstance(message, WorkerFailed):
-                    self._lose(index, f"its worker {link.name} failed: {message.reason}")
-                else:
-                    self._workers.receive(index, message)
+                self._lose(index, f"its worker {link.name} failed: {message.reason}")
 
     def _lose(self, index: int, reason: str) -> None:
         """Note that a worker has gone; before its part of the run has begun, that is looked for."""
@@ -834,30 +814,21 @@ _WAIT_SECONDS = 1.0  # how often a worker that waits for its request looks wheth
 _CONNECT_TIMEOUT = 10.0
 
 
-def serve_worker(run: str, index: int) -> None:
+def serve_worker(address: str, index: int) -> None:
     """Serve one shard of a run; Dask calls this in a worker.
 
-    The request arrives through a queue, because what is an argument of a task may be kept by the
-    scheduler.
+    ``address`` is where the coordinator waits: see ``worker_connections``. The request arrives from
+    there, because what is an argument of a task may be kept by the scheduler.
     """
-    distributed, instance = import_distributed(), secrets.token_hex(8)
-    client = distributed.get_client()
-    down = distributed.Queue(f"orch-{run}-{instance}-down", client=client)
-    up = distributed.Queue(f"orch-{run}-{instance}-up", client=client, maxsize=_QUEUE_SIZE)
-    distributed.Queue(f"orch-{run}-hello", client=client).put((index, instance))
-
+    distributed = import_distributed()
+    client, worker = distributed.get_client(), distributed.get_worker()
+    key = worker.get_current_task()
+    connection = connect_to_coordinator(distributed, client, address, index)
     _wait_for_connections(client)
-    reader, is_broken = _QueueReader(down), threading.Event()
-
-    def send_batch(batch: Sequence[object]) -> None:
-        try:
-            up.put(pickle.dumps(batch))
-        except OSError:
-            raise
-        except Exception as error:  # whatever a lost connection raises
-            raise OSError(str(error)) from error
-
-    sender = MessageSender(send_batch, _GATHER_EVENTS, lambda _error: is_broken.set())
+    is_broken = threading.Event()
+    sender = MessageSender(
+        connection.send, connection.gather_seconds, lambda _error: is_broken.set()
+    )
     rest = list[object]()
 
     def receive_rest(timeout: float) -> Sequence[object]:
@@ -865,9 +836,7 @@ def serve_worker(run: str, index: int) -> None:
             messages: Sequence[object] = tuple(rest)
             rest.clear()
             return messages
-        return reader.read(timeout)
-
-    worker, key = distributed.get_worker(), f"orch-{run}-{index}"
+        return connection.receive(timeout)
 
     def is_cancelled() -> bool:
         """Return True if the scheduler has dropped the task, as it does if its client is gone.
@@ -879,8 +848,9 @@ def serve_worker(run: str, index: int) -> None:
 
     first: Sequence[object] = ()
     deadline = time.monotonic() + _START_TIMEOUT
-    while not first and time.monotonic() < deadline and not is_cancelled():
-        first = reader.read(_WAIT_SECONDS)
+    with suppress(PeerEndedError):
+        while not first and time.monotonic() < deadline and not is_cancelled():
+            first = connection.receive(_WAIT_SECONDS)
     if not first or not isinstance(first[0], WorkerRequest):
         sender.close()
         return  # another worker serves the hosts

@@ -10,7 +10,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -169,7 +169,7 @@ class Workers:
         self._credentials: dict[Any, tuple[str | None, str]] = {}
         self._prompt_lock = threading.Lock()
         self._progress: dict[tuple[str | None, str], CallProgress] = {}
-        self._receiving = [threading.Lock() for _ in links]
+        self._receiving = threading.Lock()
         self._questions = ThreadPoolExecutor(1024, thread_name_prefix="question")
 
     def begin(self, emit: EmitFunction, connections: ConnectionPool) -> None:
@@ -203,16 +203,18 @@ class Workers:
             self.links[worker].send(replace(call, number=number))
         return pending.future.result()
 
-    def receive(self, worker: int, message: object) -> None:
-        """Handle a message of a worker; called by one thread a worker.
+    def receive(self, worker: int, messages: Iterable[object]) -> None:
+        """Handle messages of a worker; called by one thread a worker.
 
         What arrives of a lost worker does not count any more, and its questions are not answered.
         """
-        with self._receiving[worker]:
-            if not self.lost_reason(worker) or isinstance(message, SecretFound):
-                self._handle(worker, message)
-            elif isinstance(message, WorkerQuestion):
-                self.links[worker].send(CoordinatorAnswer(message.number))
+        # all at once: threads that took turns at each event would mostly wait for each other
+        with self._receiving:
+            for message in messages:
+                if not self.lost_reason(worker) or isinstance(message, SecretFound):
+                    self._handle(worker, message)
+                elif isinstance(message, WorkerQuestion):
+                    self.links[worker].send(CoordinatorAnswer(message.number))
 
     def _handle(self, worker: int, message: object) -> None:
         match message:
@@ -276,7 +278,7 @@ class Workers:
 
         If it still runs, as it cannot be reached, it ends the steps of its hosts.
         """
-        with self._receiving[worker], self._lock:
+        with self._receiving, self._lock:
             if worker in self._lost:
                 return
             self._lost[worker] = reason

@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.commands import dask_engine, worker_process
+from orchestrator.commands import dask_engine, worker_connections, worker_process
 from orchestrator.commands.context import PlanOptions, ProjectContext, ProjectSelector, load_context
 from orchestrator.commands.dask_engine import DaskEngine, EngineChoice
 from orchestrator.commands.event_dispatch import EventDispatcher
@@ -192,7 +192,7 @@ class CannedRun:
 
         if engine is not None:
             traffic = Traffic()
-            dask_engine.pickle = traffic  # type: ignore[assignment]
+            worker_connections.pickle = traffic  # type: ignore[assignment]
             with DaskEngine(
                 engine,
                 ProjectSelector(str(self.root), ("s",)),

@@ -59,13 +59,13 @@ def test_what_a_lost_worker_sends_does_not_count_and_it_may_begin_nothing() -> N
         answers={},
     )
     workers.begin(events.append, ConnectionPool({}, no_connection, events.append, CancelToken()))
-    workers.receive(0, Events((step_started("a", 1),)))
-    workers.receive(0, WorkerQuestion(1, "recorded"))
+    workers.receive(0, (Events((step_started("a", 1),)),))
+    workers.receive(0, (WorkerQuestion(1, "recorded"),))
     assert link.sent.get(timeout=30) == CoordinatorAnswer(1, True)
     workers.lose(0, "it is silent")
     assert link.sent.get(timeout=30) == Notice("abandon")
-    workers.receive(0, Events((step_started("a", 2),)))
-    workers.receive(0, WorkerQuestion(2, "recorded"))
+    workers.receive(0, (Events((step_started("a", 2),)),))
+    workers.receive(0, (WorkerQuestion(2, "recorded"),))
     assert link.sent.get(timeout=30) == CoordinatorAnswer(2, None)
     assert len(events) == 1
 
