@@ -447,7 +447,8 @@ def run_options(command: F) -> F:
                 envvar="ORCH_ENGINE",
                 show_envvar=True,
                 help="What drives the hosts: local (this process), dask=local:N (N processes of "
-                "this machine), or dask=tls://HOST:PORT (the workers of a Dask scheduler).",
+                "this machine), or dask=tls://HOST:PORT (the workers of a Dask scheduler). By "
+                "default local; from 1,000 hosts on dask=local if Dask is installed.",
             ),
             click.option(
                 "--unreachable",

@@ -282,6 +282,8 @@ def plan_options(command_options: CommandOptions) -> PlanOptions:
     )
 
 
+_MANY_HOSTS = 1000
+"""From so many hosts on, workers drive a run by themselves: they need a second or two to start."""
 _NO_APP = "--app needs the name of an app (use `--app all` for every app)"
 
 
@@ -400,19 +402,24 @@ def project_selector(command_options: CommandOptions, *, connects: bool = True) 
 
 
 def run_engine(
-    context: ProjectContext, command_options: CommandOptions, source: PlanSource | None
+    context: ProjectContext, plan: Plan, command_options: CommandOptions, source: PlanSource | None
 ) -> RunEngine | None:
     """Return what drives the hosts instead of this process, or None. Raises UsageError.
 
     ``source`` is what the command plans, or None if only this process can.
     """
     written = context.stage.engine if command_options.engine is None else None
-    name = str(written.data) if written is not None else command_options.engine or "local"
-    if name == "local" or source is None:
+    name = str(written.data) if written is not None else command_options.engine or ""
+    is_automatic = not name and len(plan.hosts) >= _MANY_HOSTS
+    if source is None or not (is_automatic or name not in ("", "local")):
         return None
-    from orchestrator.commands.dask_engine import DaskEngine, parse_engine
+    from orchestrator.commands.dask_engine import DaskEngine, automatic_engine, parse_engine
 
-    choice = parse_engine(name, written.mark if written is not None else None)
+    if is_automatic:
+        hosts = [context.stage.hosts[host] for host in plan.hosts]
+        choice = automatic_engine(hosts, command_options.connecting)
+    else:
+        choice = parse_engine(name, written.mark if written is not None else None)
     if choice is None:
         return None
     selector = structs.replace(
@@ -420,7 +427,13 @@ def run_engine(
         stages=() if command_options.inventories else (context.stage.name,),
     )
     return DaskEngine(
-        choice, selector, source, plan_options(command_options), environ=os.environ, tell=tell_user
+        choice,
+        selector,
+        source,
+        plan_options(command_options),
+        environ=os.environ,
+        tell=tell_user,
+        is_automatic=is_automatic,
     )
 
 
@@ -449,7 +462,7 @@ def run_planned(
 
     gc.freeze()  # the plan lives as long as this process: a collection takes 12 ms
     reports = _reports(command_options)
-    engine = run_engine(context, command_options, source)
+    engine = run_engine(context, plan, command_options, source)
     _prepare_run(context, plan, command_options)
     terminal_lock = TerminalLock()
     terminal = TtyPrompter(terminal_lock)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import importlib
+import importlib.util
 import logging
 import os
 import secrets
@@ -60,7 +61,7 @@ from orchestrator.executor import RunOptions
 from orchestrator.executor.worker_hosts import Workers
 from orchestrator.executor.worker_messages import Notice, WorkerEnded, WorkerFailed, WorkerReady
 from orchestrator.executor.worker_server import ALIVE_SECONDS, LOST_SECONDS, MessageSender
-from orchestrator.model.host import ConnectionOverrides, Stage
+from orchestrator.model.host import ConnectionOverrides, Host, Stage
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.planner.plan import CONTROLLER, Plan
 from orchestrator.planner.remote_project_files import FileAnswers
@@ -77,6 +78,9 @@ from orchestrator.yamlio.local_files import expand_home
 EXTRA_HINT = f"install it beside orch: {sys.executable} -m pip install distributed"
 
 _FOLDER_PREFIX = "orch-dask-"
+
+_MAX_AUTOMATIC_WORKERS = 4
+"""One coordinator has no more work for them."""
 
 _NO_LOGS = logging.CRITICAL + 1
 
@@ -139,11 +143,26 @@ def parse_engine(text: str, mark: SourcePosition | None = None) -> EngineChoice 
     raise UsageError(Diagnostic(message, mark or SourcePosition("--engine"), hint))
 
 
+def automatic_engine(hosts: Sequence[Host], connecting: ConnectionOverrides) -> EngineChoice | None:
+    """Return workers of this machine for a run on very many hosts, or None if they gain nothing.
+
+    They cannot use kept connections, which are faster.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    is_kept = connecting.persist or (
+        connecting.persist is None and any(host.connect.persist for host in hosts)
+    )
+    if is_kept or (cores or 1) < 2 or importlib.util.find_spec("distributed") is None:
+        return None
+    return EngineChoice(processes=min(cores or 1, _MAX_AUTOMATIC_WORKERS))
+
+
 class DaskEngine(Struct, frozen=True):
     """Drives the hosts of a run in the workers of a cluster.
 
     ``selector``, ``source``, ``plan_options`` and ``environ`` are what the plan was made from.
-    ``tell`` is called with notes for the user.
+    ``tell`` is called with notes for the user. ``is_automatic``: nobody has asked for workers, so
+    this process drives the hosts if they cannot be used.
     """
 
     choice: EngineChoice
@@ -152,6 +171,7 @@ class DaskEngine(Struct, frozen=True):
     plan_options: PlanOptions
     environ: Mapping[str, str]
     tell: Callable[[str], object] = lambda _text: None
+    is_automatic: bool = False
 
     @property
     def uses_own_keys(self) -> bool:
@@ -167,28 +187,46 @@ class DaskEngine(Struct, frozen=True):
         *,
         prompt: PromptCallback | None,
         connecting: ConnectionOverrides,
-    ) -> Iterator[Workers]:
+    ) -> Iterator[Workers | None]:
         """Start the workers, let each plan the run, yield them, and end them.
 
         Raises UsageError if a worker cannot take part or has another plan; nothing was contacted
-        then.
+        then. Without ``is_automatic`` only: else this yields None.
         """
         request = self._make_request(plan, context, options, connecting)
         request = replace(request, has_prompt=prompt is not None)
         with ExitStack() as stack:
-            if self.choice.address:
-                files = CertificateFolder(context.root, context.stage.name).tls_files(
-                    self.choice.address
-                )
-                client = stack.enter_context(_connect_to_cluster(self.choice.address, files))
-                folder = ""
-            else:
-                count = min(self.choice.processes, len(plan.hosts))
-                self.tell(f"starting {count} worker{'' if count == 1 else 's'}")
-                client, folder = stack.enter_context(_local_cluster(count))
-            yield self._begin_run(
-                stack, client, plan, context, request, folder=folder, prompt=prompt
+            try:
+                workers = self._start(stack, plan, context, request, prompt=prompt)
+            except UsageError as error:
+                if not self.is_automatic:
+                    raise
+                stack.close()
+                reason = "; ".join(each.message for each in error.diagnostics)
+                self.tell(f"{reason}: this process drives all hosts")
+                workers = None
+            yield workers
+
+    def _start(
+        self,
+        stack: ExitStack,
+        plan: Plan,
+        context: ProjectContext,
+        request: WorkerRequest,
+        *,
+        prompt: PromptCallback | None,
+    ) -> Workers:
+        folder = ""
+        if self.choice.address:
+            files = CertificateFolder(context.root, context.stage.name).tls_files(
+                self.choice.address
             )
+            client = stack.enter_context(_connect_to_cluster(self.choice.address, files))
+        else:
+            count = min(self.choice.processes, len(plan.hosts))
+            self.tell(f"starting {count} worker{'' if count == 1 else 's'}")
+            client, folder = stack.enter_context(_local_cluster(count))
+        return self._begin_run(stack, client, plan, context, request, folder=folder, prompt=prompt)
 
     def _begin_run(
         self,

@@ -72,8 +72,11 @@ class RunEngine(Protocol):
         *,
         prompt: PromptCallback | None,
         connecting: ConnectionOverrides,
-    ) -> AbstractContextManager[Workers]:
-        """Start the workers of a run, and end them afterwards. Raises UsageError."""
+    ) -> AbstractContextManager[Workers | None]:
+        """Start the workers of a run, and end them afterwards; None if there are to be none.
+
+        Raises UsageError.
+        """
 
 
 def run_plan(

@@ -223,9 +223,9 @@ STAGE: KeyTable = {
     "engine": FileKey(
         "text",
         "What drives the hosts of a run: `local` (one process), `dask=local:N` (N processes of "
-        "this machine) or `dask=tls://HOST:PORT` (the workers of a Dask scheduler)",
-        "local",
-        "engine: dask=local:4",
+        "this machine) or `dask=tls://HOST:PORT` (the workers of a Dask scheduler). Without it, "
+        "`local`, and from 1,000 hosts on `dask=local:N` if Dask is installed",
+        example="engine: dask=local:4",
     ),
     "regions": FileKey(
         "name lists",

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -630,3 +631,52 @@ def test_an_engine_that_cannot_be_used_is_explained(project: OrchProject) -> Non
     assert done.code == 2
     assert "unknown engine 'flink'\n  --> inventories/dev/stage.yml:2:9" in done.err
     assert project.orch("-s", "dev", "run", "one", "--engine", "local").code == 0
+
+
+TWO_ARE_MANY = """
+import sys
+from orchestrator.cli import main, run_commands
+run_commands._MANY_HOSTS = 2
+main.main()
+"""
+
+
+def run_with_two_as_many(project: OrchProject, *words: str, **environ: str) -> OrchResult:
+    """Run orch for which two hosts are many."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_ARE_MANY, "-s", "dev", *words],
+        cwd=project.root,
+        env={**project.environ(environ), "ORCH_ENGINE": environ.get("ORCH_ENGINE", "")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return OrchResult(done.returncode, done.stdout, done.stderr)
+
+
+def test_very_many_hosts_are_driven_by_workers_unless_one_process_is_asked_for(
+    project: OrchProject,
+) -> None:
+    project.add_sandbox_stage("web1", "web2").write(
+        {
+            "tasks/one.yml": "steps: [{run: 'echo {{ host.name }}'}]\n",
+            "tasks/odd.yml": "steps: [{run: 'echo {{ range(99999) | random }}'}]\n",
+        }
+    )
+    is_able = len(os.sched_getaffinity(0)) > 1  # one core has nothing to gain
+    for words, reason in (
+        (("run", "one"), ""),
+        (("run", "odd"), "has another plan than this process: this process drives all hosts\n"),
+        (("run", "one", "-l", "web1"), None),
+        (("run", "one", "--engine", "local"), None),
+        (("run", "one", "--persist", "60"), None),
+    ):
+        done = run_with_two_as_many(project, *words)
+        assert done.code == 0, done.err
+        assert ("starting 2 workers\n" in done.err) == (reason is not None and is_able), words
+        assert not is_able or (reason or "") in done.err
+        assert "web1 | " in done.out
+    project.write({"inventories/dev/stage.yml": "connect: {transport: sandbox}\nengine: local\n"})
+    assert "starting" not in run_with_two_as_many(project, "run", "one").err
