@@ -6,6 +6,7 @@ Also raises the limit of open files, and checks that identity files of the inven
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -282,12 +283,13 @@ _IDENTITY_HINT = "check the path; it is a file on this machine"
 
 
 def check_identity_files(hosts: Iterable[Host]) -> tuple[str, ...]:
-    """Check that the identity files of these hosts exist, before any host is connected.
+    """Check that the identity files of these hosts can be read, before any host is connected.
 
-    One of a host's files is sufficient. Return a warning for each setting of which no file exists,
+    One of a host's files is sufficient. Return a warning for each setting of which no file can be,
     if an agent may still have the key. Raises DefinitionError if `identities_only` excludes that.
     """
-    is_usable = cache(lambda names: any(map(_is_usable, names)))  # cached because hosts share them
+    # cached because hosts share them
+    is_usable = cache(lambda names: any(not _problem_of_identity(name) for name in names))
     missing: dict[tuple[str, ...], list[Host]] = {}
     for host in hosts:
         names = host.connect.identity
@@ -299,7 +301,9 @@ def check_identity_files(hosts: Iterable[Host]) -> tuple[str, ...]:
         mark = _identity_position(affected_hosts[0])
         host_list = fold_hostnames(host.name for host in affected_hosts)
         kind, verb = ("file", "does") if len(files) == 1 else ("files", "do")
-        message = f"the key {kind} {' and '.join(files)} {verb} not exist: {host_list}"
+        is_unreadable = any(_problem_of_identity(name) == _UNREADABLE_FILE for name in files)
+        problem = "cannot be read" if is_unreadable else f"{verb} not exist"
+        message = f"the key {kind} {' and '.join(files)} {problem}: {host_list}"
         if all(host.connect.identities_only for host in affected_hosts):
             diagnostics.diagnostics.append(Diagnostic(message, mark, _IDENTITY_HINT))
         else:
@@ -308,16 +312,23 @@ def check_identity_files(hosts: Iterable[Host]) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _is_usable(name: str) -> bool:
-    """Return False if neither the file nor its public part exists.
+_MISSING_FILE, _UNREADABLE_FILE = "missing", "unreadable"
+
+
+def _problem_of_identity(name: str) -> str:
+    """Return what keeps an identity file from being used, or ''.
 
     An agent may have the key of a public part. A name with tokens (ssh_config(5), TOKENS) is left
     to ssh.
     """
     if "%" in name or "$" in name or name.lower() == "none":
-        return True
+        return ""
     path = expand_home(name)
-    return path_exists(path) or path_exists(Path(f"{path}.pub"))
+    if path_exists(Path(f"{path}.pub")):
+        return ""
+    if not path_exists(path):
+        return _MISSING_FILE
+    return _UNREADABLE_FILE if path.exists() and not os.access(path, os.R_OK) else ""
 
 
 def _identity_position(host: Host) -> SourcePosition:

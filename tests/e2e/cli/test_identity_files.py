@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.projects import OrchProject
 from tests.sshd import SshdServer
+from tests.support.module_files import WITHOUT_POWERS
 
 STAGE = """\
 connect:
@@ -58,6 +60,28 @@ def test_where_no_other_key_counts_it_is_an_error_at_its_line(
     done = write_stage(project, listening_port, identity, "true").orch("-s", "real", *words)
     assert done.code == 3
     assert f"error: {message}\n  --> inventories/real/stage.yml:5:" in done.err
+    with pytest.raises(BlockingIOError):
+        listening_port.accept()
+
+
+def test_a_key_that_cannot_be_read_is_refused_before_contact(
+    project: OrchProject, listening_port: socket.socket
+) -> None:
+    key = project.root / "key"
+    key.write_text("secret")
+    key.chmod(0)
+    write_stage(project, listening_port, str(key), "true")
+    done = subprocess.run(
+        [*WITHOUT_POWERS, *project.command("-s", "real", "exec", "--", "id")],
+        cwd=project.root,
+        env=project.environ({}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert f"error: the key file {key} cannot be read: web[1-3]\n  --> inv" in done.stderr
     with pytest.raises(BlockingIOError):
         listening_port.accept()
 
