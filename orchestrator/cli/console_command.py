@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 from msgspec import structs
@@ -22,6 +24,8 @@ from orchestrator.cli.run_commands import (
     load_command_context,
     plan_options,
 )
+from orchestrator.cli.stdio import StdoutError
+from orchestrator.commands.signals import SignalAction, StopRequests
 from orchestrator.errors import Diagnostic, ExitCode, OrchError, UsageError
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.model.sanitize import to_one_line
@@ -118,10 +122,22 @@ class ConsoleLines:
         }
 
     def run_typed(self) -> ExitCode:
-        """Prompt for lines until `:quit` or Ctrl-D; return 0, or 130 after a signal to end."""
+        """Prompt for lines until `:quit` or Ctrl-D; return 0.
+
+        After a signal to end, or if the terminal is gone, return 130 or raise SystemExit with it.
+        """
+        on_terminal = sys.stdout.isatty()
+        _end_on_signals()
+        try:
+            return self._prompt_for_lines()
+        except StdoutError as error:
+            if on_terminal and error.errno == errno.EIO:
+                return ExitCode.INTERRUPTED
+            raise
+
+    def _prompt_for_lines(self) -> ExitCode:
         from orchestrator.cli.console_prompt import ConsolePrompt
 
-        _end_on_signals()
         self._connect(self._console.hosts)
         prompt = ConsolePrompt(self._console, os.environ)
         try:
@@ -335,10 +351,19 @@ def _stdin_lines() -> Iterator[str]:
 
 
 def _end_on_signals() -> None:
-    """Let SIGTERM and SIGHUP end the console; Ctrl-C only interrupts what it does."""
+    """Let SIGTERM and SIGHUP end the console; Ctrl-C only interrupts what it does.
 
-    def leave(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(int(ExitCode.INTERRUPTED))
+    Signals that arrive together are one request: the next one must not break off the closing of the
+    connections.
+    """
+    requests = StopRequests()
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        act = requests.classify_signal(number, time.monotonic())
+        if act is SignalAction.QUIT:
+            os._exit(int(ExitCode.INTERRUPTED))
+        if act is not SignalAction.NOTHING:
+            raise SystemExit(int(ExitCode.INTERRUPTED))
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:

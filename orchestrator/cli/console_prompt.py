@@ -18,8 +18,10 @@ from prompt_toolkit.output import create_output
 from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 
+from orchestrator.cli.prompt_input import PromptInput, is_hangup
 from orchestrator.commands.console_line import DIRECTIVES
 from orchestrator.commands.remote_paths import RemotePaths
+from orchestrator.errors import ExitCode
 from orchestrator.journal import private_state_file
 from orchestrator.model.sanitize import to_one_line
 from orchestrator.model.step_result import Status
@@ -53,6 +55,7 @@ class ConsolePrompt:
         history = private_state_file(console.context.root, environ, _HISTORY_FILE)
         on_stdout = sys.stdout.isatty()
         stream = sys.stdout if on_stdout else sys.stderr
+        self._input = PromptInput(sys.stdin)
         self._session: PromptSession[str] = PromptSession(
             history=LineHistory(history, masker),
             completer=ThreadedCompleter(LineCompleter(console, self._paths)),
@@ -62,15 +65,31 @@ class ConsolePrompt:
             enable_suspend=True,
             key_bindings=_key_bindings(),
             style=_STYLE if supports_live_output(stream, environ) else _PLAIN,
+            input=self._input,
             output=None if on_stdout else create_output(stream),
         )
 
     def read_line(self) -> str | None:
-        """Return the line that is typed, or None at Ctrl-D. Raises KeyboardInterrupt at Ctrl-C."""
+        """Return the line that is typed, or None at Ctrl-D.
+
+        Raises KeyboardInterrupt at Ctrl-C, and SystemExit (130) if SIGTERM or SIGHUP arrives or the
+        terminal is gone.
+        """
+        line = None
         try:
-            return self._session.prompt(FormattedText(prompt_text(self._console)))
+            with self._input.handle_signals():
+                line = self._session.prompt(
+                    FormattedText(prompt_text(self._console)), handle_sigint=False
+                )
         except EOFError:
-            return None
+            pass
+        except OSError as error:
+            if not is_hangup(error):
+                raise
+            self._input.end()
+        if self._input.closed:
+            raise SystemExit(int(ExitCode.INTERRUPTED))
+        return line
 
     def close(self) -> None:
         """Close the session that completes paths."""
