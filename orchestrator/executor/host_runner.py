@@ -37,6 +37,7 @@ from orchestrator.executor.progress import (
 from orchestrator.executor.remote_query import collect_facts, run_remote_query
 from orchestrator.executor.step_recorder import StepRecorder
 from orchestrator.executor.transfer_meter import TransferMeter
+from orchestrator.model.byte_size import format_size
 from orchestrator.model.command import UNKNOWN_STATE, DownloadSpec, StepCommand, UploadPayload
 from orchestrator.model.event import TransferProgress
 from orchestrator.model.registered_result import NotRunInCheckMode
@@ -680,7 +681,10 @@ class HostTaskRunner:
                 rest, files = payload.split(needed, basis.lines)
                 try:
                     if files:
-                        return upload.send_differences(rest, files, basis.path)
+                        path = upload.send_differences(rest, files, basis.path)
+                        whole = format_size(rest.size + sum(file.size for file in files))
+                        self.recorder.note(f"sent {format_size(meter.done)} instead of {whole}")
+                        return path
                 except DifferencesError as error:
                     self.recorder.note(error_text(error))
             if payload.select is not None and needed is not None:

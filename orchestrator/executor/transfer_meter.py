@@ -24,6 +24,11 @@ class TransferMeter:
         self._started_at = self._reported_at = time.monotonic()
         self._has_reported = False
 
+    @property
+    def done(self) -> int:
+        """Return the number of bytes so far."""
+        return self._done
+
     def count(self, size: int) -> None:
         """Add to the number of bytes."""
         self._done += size

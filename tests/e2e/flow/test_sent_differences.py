@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import random
+import re
 import shutil
 import signal
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.model.byte_size import format_size
 from tests.projects import OrchProject, OrchResult
 from tests.sshd import wait_until
 from tests.support.fault_proxy import FaultProxy, proxied_host
@@ -112,6 +114,8 @@ def test_only_what_differs_is_sent(
         done = upload(project, destination, "--json")
         assert done.host_rows["h"]["status"] == "changed", done.out
         assert sent_bytes(proxy) < len(PART) + 100_000, edit
+        (note,) = (each["text"] for each in done.events if each["event"] == "noted")
+        assert re.fullmatch(rf"h: sent [\d.]+ [kM]B instead of {format_size(len(data))}", note)
         assert (destination / "large").read_bytes() == data
         assert (destination / "large").stat().st_mode & 0o777 == 0o644
     proxy.set_faults({})
