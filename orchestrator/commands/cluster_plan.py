@@ -86,7 +86,7 @@ def resolve_cluster(stage: Stage) -> Cluster:
     settings = stage.cluster
     if settings is None:
         message = f"stage '{stage.name}' has no `cluster`"
-        raise UsageError(Diagnostic(message, None, _NO_CLUSTER_HINT))
+        raise UsageError(Diagnostic(message, SourcePosition(stage.path), _NO_CLUSTER_HINT))
     regions: dict[str, list[str]] = {}
     for region, names in settings.workers.items():
         if region and region not in stage.regions:

@@ -105,3 +105,4 @@ def test_a_stage_without_a_cluster_says_how_to_add_one(tmp_path: Path) -> None:
     with pytest.raises(OrchError) as raised:
         resolve_cluster(load_stage(tmp_path, "s"))
     assert "add `cluster: {workers: [HOST, …]}`" in raised.value.diagnostics[0].hint
+    assert str(raised.value.diagnostics[0].mark).endswith("inventories/s")
