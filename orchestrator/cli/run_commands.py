@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.commands.run_plan import RunEngine
     from orchestrator.executor import CancelToken, RunOptions
     from orchestrator.executor.progress import EarlierRun
+    from orchestrator.model.event import EventSink
     from orchestrator.output.display_options import DisplayOptions
     from orchestrator.output.terminal_lock import TerminalLock
     from orchestrator.planner.plan import Plan, PlannedTask
@@ -456,8 +457,6 @@ def run_planned(
     """
     from orchestrator.cli.tty_prompt import TtyPrompter
     from orchestrator.commands.run_plan import UserInterface, run_plan
-    from orchestrator.journal import expected_seconds
-    from orchestrator.output.sinks import choose_sinks
     from orchestrator.output.terminal_lock import TerminalLock
 
     gc.freeze()  # the plan lives as long as this process: a collection takes 12 ms
@@ -478,14 +477,6 @@ def run_planned(
     is_resumable = is_resumable and not plan.check_mode and not has_secret
     resume = resume_command(command_options, plan.run_id) if is_resumable else ""
     display = _display_options(command_options, groups=for_ci, rerun=rerun, resume=resume)
-    sink = choose_sinks(
-        display,
-        stdout=sys.stdout,
-        stderr=sys.stderr,
-        environ=os.environ,
-        terminal_lock=terminal_lock,
-        find_expected=partial(expected_seconds, context.root, os.environ),
-    )
     run_options = structs.replace(
         executor_options(command_options, plan, terminal_lock, mask, progress),
         is_resumable=is_resumable,
@@ -500,7 +491,7 @@ def run_planned(
         plan,
         context,
         options=run_options,
-        sink=sink,
+        sink=_choose_sink(context, display, terminal_lock),
         environ=os.environ,
         user_interface=UserInterface(terminal.prompt_function(), on_abort),
         connecting=command_options.connecting,
@@ -509,6 +500,23 @@ def run_planned(
     )
     _report_run(context, plan.run_id, reports, for_ci=for_ci)
     return code
+
+
+def _choose_sink(
+    context: ProjectContext, display: DisplayOptions, terminal_lock: TerminalLock
+) -> EventSink:
+    """Return what shows the run on stdout and stderr."""
+    from orchestrator.journal import expected_seconds
+    from orchestrator.output.sinks import choose_sinks
+
+    return choose_sinks(
+        display,
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        environ=os.environ,
+        terminal_lock=terminal_lock,
+        find_expected=partial(expected_seconds, context.root, os.environ),
+    )
 
 
 def _prepare_run(context: ProjectContext, plan: Plan, command_options: CommandOptions) -> None:

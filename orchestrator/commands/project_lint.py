@@ -111,20 +111,12 @@ def lint_project(
     own_facts = errors.collect_errors(partial(load_own_facts, root))
     if own_facts is not None:
         errors.add(unknown_fact_errors(project_tasks, FactSources(own_facts), templates))
-    notes: list[LintNote] = []
     runtime_names = lint_variables.runtime_names(all_tasks)
+    known_names = runtime_names if loaded else None
+    notes: list[LintNote] = []
     for stage in [stages_by_name[name] for name in stage_names or stage_list.names]:
         if stage is not None:
-            notes += stage.notes
-            if stage.cluster is not None:
-                errors.collect_errors(partial(resolve_cluster, stage))
-            if loaded:  # otherwise the names that tasks define are unknown
-                check = partial(lint_variables.check_variables, stage, runtime_names, str(root))
-                if stage.is_ansible:
-                    notes += _unresolved_notes(check)
-                else:
-                    errors.collect_errors(check)
-                errors.collect_errors(partial(_check_app_claims, stage, root))
+            notes += _lint_stage(stage, root, known_names, errors)
     # in a stage that cannot be read, any name may be defined
     if loaded and len(loaded_stages) == len(stage_list.names):
         undefined, more_notes = undefined_name_errors(
@@ -134,6 +126,26 @@ def lint_project(
         errors.add(unused_app_variables(root, all_tasks, loaded_stages))
         notes += more_notes
     return errors.diagnostics, list(dict.fromkeys(notes + lint_warnings(project_tasks)))
+
+
+def _lint_stage(
+    stage: Stage, root: Path, runtime_names: frozenset[str] | None, errors: ErrorCollector
+) -> list[LintNote]:
+    """Add the errors of a stage, and return notes.
+
+    ``runtime_names`` are the names that tasks define, or None if they are unknown.
+    """
+    notes = list(stage.notes)
+    if stage.cluster is not None:
+        errors.collect_errors(partial(resolve_cluster, stage))
+    if runtime_names is not None:
+        check = partial(lint_variables.check_variables, stage, runtime_names, str(root))
+        if stage.is_ansible:
+            notes += _unresolved_notes(check)
+        else:
+            errors.collect_errors(check)
+        errors.collect_errors(partial(_check_app_claims, stage, root))
+    return notes
 
 
 def lint_inventories(
