@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import termios
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +84,7 @@ class ConsolePrompt:
                 )
         except EOFError:
             pass
-        except OSError as error:
+        except (OSError, termios.error) as error:
             if not is_hangup(error):
                 raise
             self._input.end()

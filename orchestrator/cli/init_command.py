@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import click
 
 from orchestrator.cli import completion
+from orchestrator.cli.stdio import read_stdin_line
 from orchestrator.errors import ExitCode
 
 
@@ -79,7 +80,7 @@ def _ask_for_stages() -> tuple[str, ...]:
     if not sys.stdin.isatty():
         return default
     click.echo(f"stages [{' '.join(default)}]: ", err=True, nl=False)
-    return tuple(sys.stdin.readline().replace(",", " ").split()) or default
+    return tuple(read_stdin_line().replace(",", " ").split()) or default
 
 
 INIT_COMMANDS: tuple[click.Command, ...] = (init_command,)

@@ -28,7 +28,7 @@ END_SECONDS = 5.0
 
 def is_hangup(error: object) -> bool:
     """Return True if the error is that of a terminal that is gone (EIO)."""
-    return isinstance(error, OSError) and error.errno == errno.EIO
+    return isinstance(error, (OSError, termios.error)) and error.args[:1] == (errno.EIO,)
 
 
 class _KeyReader(PosixStdinReader):

@@ -14,6 +14,7 @@ import click
 
 from orchestrator.cli import completion, options
 from orchestrator.cli.options import CommandOptions
+from orchestrator.cli.stdio import read_stdin_line
 from orchestrator.errors import Diagnostic, ExitCode, UsageError
 from orchestrator.model.secret_masking import SecretMasker
 
@@ -220,7 +221,7 @@ def _confirm_later_runs(
         message = "the same hosts were changed by a later run, and stdin is not a terminal"
         raise UsageError(Diagnostic(message, None, "pass --yes to resume the run anyway"))
     click.echo("resume anyway? [y/N] ", err=True, nl=False)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    if read_stdin_line().strip().lower() not in ("y", "yes"):
         raise UsageError(Diagnostic("declined: the run is as it was before"))
 
 
@@ -282,7 +283,7 @@ def _asked_choice() -> LostChoice:
     while True:
         question = "how far it came is not known: rerun it, skip it (as done) or quit? [r/s/q] "
         click.echo(question, err=True, nl=False)
-        line = sys.stdin.readline()
+        line = read_stdin_line()
         if not line:
             return LostChoice.STOP
         if (answer := line.strip().lower()) in answers:

@@ -17,6 +17,7 @@ from orchestrator.cli import completion, options
 from orchestrator.cli.group import DashDashCommand
 from orchestrator.cli.options import CommandOptions
 from orchestrator.cli.resume_command import prepare_resume, resume_command
+from orchestrator.cli.stdio import read_stdin_line
 from orchestrator.cli.user_notes import tell_user
 from orchestrator.errors import Diagnostic, ExitCode, UsageError
 from orchestrator.model.secret_masking import SecretMasker
@@ -689,7 +690,7 @@ def confirm_protected_stage(context: ProjectContext, what: str, hosts: Sequence[
         message = f"stage '{name}' is protected, and stdin is not a terminal"
         raise UsageError(Diagnostic(message, None, hint))
     click.echo("Type the stage's name to continue: ", err=True, nl=False)
-    if sys.stdin.readline().strip() != name:
+    if read_stdin_line().strip() != name:
         raise UsageError(Diagnostic("declined: nothing was contacted", None, hint))
 
 

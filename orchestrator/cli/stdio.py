@@ -89,6 +89,14 @@ def make_std_streams_safe() -> None:
         sys.stdout = _wrap_stream(StdoutStream(1), sys.stdout)
 
 
+def read_stdin_line() -> str:
+    """Return a line of stdin, with its newline; '' at its end, or if its terminal was closed."""
+    try:
+        return sys.stdin.readline()
+    except OSError:
+        return ""
+
+
 def flush_std_streams() -> None:
     """Flush stdout and stderr; what cannot be written is discarded."""
     for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):

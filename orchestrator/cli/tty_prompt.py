@@ -51,7 +51,7 @@ class TtyPrompter:
         try:
             with self._terminal_lock.question():
                 return self._prompt(device, prompt, echo=echo, stop=stop)
-        except OSError:
+        except (OSError, termios.error):
             return None  # the terminal was closed, or this is a background process
         finally:
             os.close(device)
@@ -106,7 +106,10 @@ class StdinLines:
             if is_cancelled():
                 return None
             if select.select([0], [], [], _POLL_INTERVAL)[0]:
-                data = os.read(0, 4096)
+                try:
+                    data = os.read(0, 4096)
+                except OSError:
+                    data = b""  # the terminal was closed
                 if not data:
                     break
                 self._buffer += data

@@ -108,6 +108,7 @@ def _decode_secret(secret: Secret, data: bytes, *, is_vault: bool = False) -> st
 
 def _prompt_for_secret(secret: Secret) -> str:
     import getpass
+    import termios
 
     hint = "without a terminal, use `env`, `command` or `file`, or pass -e NAME=VALUE"
     try:
@@ -117,7 +118,7 @@ def _prompt_for_secret(secret: Secret) -> str:
         raise UsageError(Diagnostic(what, secret.mark, hint)) from None
     try:
         return getpass.getpass(f"{secret.words[0].rstrip(': ')}: ")
-    except EOFError:
+    except (EOFError, OSError, termios.error):  # the last two: the terminal was closed
         what = f"the prompt for the secret '{secret.name}' was not answered"
         raise UsageError(Diagnostic(what, secret.mark, hint)) from None
 

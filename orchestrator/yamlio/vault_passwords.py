@@ -178,6 +178,7 @@ def ask_for_password(question: str, *, hint: str = "") -> str:
     Raises UsageError if there is no terminal or no answer.
     """
     import getpass
+    import termios
 
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
@@ -186,7 +187,7 @@ def ask_for_password(question: str, *, hint: str = "") -> str:
         raise UsageError(Diagnostic(what, None, hint)) from None
     try:
         answer = getpass.getpass(f"{question}: ")
-    except EOFError:
+    except (EOFError, OSError, termios.error):  # the last two: the terminal was closed
         answer = ""
     if not answer:
         what = f"the question for the {question[:1].lower()}{question[1:]} was not answered"

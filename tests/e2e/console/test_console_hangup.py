@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import select
 import signal
-import subprocess
-import sys
 import termios
-import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from uuid import uuid4
 
 import pytest
 
 from tests.projects import OrchProject
+from tests.support.hangup_terminal import MAIN, HangupTerminal, start_on_terminal
 from tests.support.session_recording import processes_with
 from tests.support.tmux_terminal import wait_until
-
-START = """
-import fcntl, signal, termios
-
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-for number in {ignored}:
-    signal.signal(number, signal.SIG_IGN)
-{hook}
-from orchestrator.cli.main import main
-
-main()
-"""
 
 SIGNAL_IN_THE_LOOP = """
 import asyncio, os, signal
@@ -64,72 +45,28 @@ prompt_input.END_SECONDS = 0.2
 """
 
 
-@dataclass
-class HangupConsole:
-    """A console whose stdin is its controlling terminal; stdout may be another one."""
-
-    process: subprocess.Popen[bytes]
-    keys: int
-    """The side of the terminal at which keys are typed."""
-    shown: int
-    """The side of the terminal at which output is read; the same one, if there is only one."""
-
-    def type(self, keys: bytes) -> None:
-        os.write(self.keys, keys)
-
-    def wait_for(self, text: bytes) -> None:
-        """Read the output until this text is shown."""
-        output, until = b"", time.monotonic() + 30
-        while text not in output:
-            assert select.select([self.shown], [], [], until - time.monotonic())[0], output
-            output += os.read(self.shown, 4096)
-
-    def hang_up(self) -> None:
-        """Close the terminal at which output is shown."""
-        os.close(self.shown)
-
-    def exit_code(self) -> int:
-        return self.process.wait(20)
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for descriptor in {self.keys, self.shown}:
-            with suppress(OSError):
-                os.close(descriptor)
-
-
 def start_console(
-    stage: OrchProject, hook: str = "", *, terminals: int = 1, ignored: tuple[int, ...] = ()
-) -> HangupConsole:
-    pairs = [pty.openpty() for _ in range(terminals)]
-    (keys, stdin), (shown, stdout) = pairs[0], pairs[-1]
-
+    stage: OrchProject,
+    hook: str = "",
+    *,
+    terminals: int = 1,
+    ignored: tuple[signal.Signals, ...] = (),
+) -> HangupTerminal:
     words = ["-C", str(stage.root), "-s", "real", "console", "-l", "db1"]
-    script = START.format(ignored=[int(number) for number in ignored], hook=hook)
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, *words],
-        env=stage.environ({"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}),
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stdin,
-        start_new_session=True,
-    )
-    for _, theirs in pairs:
-        os.close(theirs)
-    return HangupConsole(process, keys, shown)
+    environ = stage.environ({"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"})
+    return start_on_terminal(hook + MAIN, words, environ, terminals=terminals, ignored=ignored)
 
 
 @pytest.fixture
-def consoles() -> Iterator[list[HangupConsole]]:
-    started: list[HangupConsole] = []
+def consoles() -> Iterator[list[HangupTerminal]]:
+    started: list[HangupTerminal] = []
     yield started
     for console in started:
         console.close()
 
 
 def test_a_hangup_in_the_middle_of_the_prompts_event_loop_ends_the_console(
-    stage: OrchProject, consoles: list[HangupConsole]
+    stage: OrchProject, consoles: list[HangupTerminal]
 ) -> None:
     console = start_console(stage, SIGNAL_IN_THE_LOOP)
     consoles.append(console)
@@ -139,7 +76,7 @@ def test_a_hangup_in_the_middle_of_the_prompts_event_loop_ends_the_console(
 
 
 def test_a_prompt_that_cannot_end_is_left_with_the_terminal_as_it_was(
-    stage: OrchProject, consoles: list[HangupConsole]
+    stage: OrchProject, consoles: list[HangupTerminal]
 ) -> None:
     console = start_console(stage, COMPLETION_WITHOUT_END)
     consoles.append(console)
@@ -153,7 +90,7 @@ def test_a_prompt_that_cannot_end_is_left_with_the_terminal_as_it_was(
 
 
 def test_the_console_ends_if_only_the_terminal_of_its_output_goes(
-    stage: OrchProject, consoles: list[HangupConsole]
+    stage: OrchProject, consoles: list[HangupTerminal]
 ) -> None:
     console = start_console(stage, terminals=2)
     consoles.append(console)
@@ -165,7 +102,7 @@ def test_the_console_ends_if_only_the_terminal_of_its_output_goes(
 
 @pytest.mark.parametrize("ignored", [(), (signal.SIGHUP,)], ids=["", "nohup"])
 def test_the_console_ends_if_its_terminal_goes_at_the_prompt(
-    stage: OrchProject, consoles: list[HangupConsole], ignored: tuple[int, ...]
+    stage: OrchProject, consoles: list[HangupTerminal], ignored: tuple[signal.Signals, ...]
 ) -> None:
     console = start_console(stage, ignored=ignored)
     consoles.append(console)
@@ -177,7 +114,7 @@ def test_the_console_ends_if_its_terminal_goes_at_the_prompt(
 
 
 def test_a_command_is_ended_on_its_host_if_the_terminal_goes(
-    stage: OrchProject, consoles: list[HangupConsole]
+    stage: OrchProject, consoles: list[HangupTerminal]
 ) -> None:
     mark = f"9753.{uuid4().int}"
     console = start_console(stage)
