@@ -412,6 +412,7 @@ def test_a_killed_coordinator_ends_the_steps_of_its_own_workers(
     assert both_begun(project)
     # what it could not remove is removed by the next run
     (left,) = temp.glob("orch-dask-*")
+    assert left.stat().st_mode & 0o077 == 0, "others could open its socket"
     words = ("-s", "dev", "exec", "--readonly", "--engine", "dask=local:1", "--", "true")
     assert project.orch(*words, TMPDIR=str(temp)).code == 0
     assert not left.exists()
