@@ -597,12 +597,15 @@ class _Link:
         self.name, self._connection = name, connection
         self.heard_at = time.monotonic()
         self.on_broken: Callable[[str], object] = lambda _reason: None
-        self._sender = MessageSender(
-            connection.send, connection.gather_seconds, lambda error: self.on_broken(str(error))
-        )
+        self._sender = MessageSender(connection.send, connection.gather_seconds, self._note_unsent)
 
     def send(self, message: object) -> None:
         self._sender.send(message)
+
+    def _note_unsent(self, error: OSError) -> None:
+        # who receives finds the end of a process after what it has sent
+        if not isinstance(error, PeerEndedError):
+            self.on_broken(str(error))
 
     def receive(self, timeout: float | None = None) -> Sequence[object]:
         """Return the next messages, () if there are none within ``timeout`` seconds.

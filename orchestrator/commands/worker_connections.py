@@ -181,7 +181,10 @@ class SocketConnection:
 
     def send(self, messages: Sequence[object]) -> None:
         """Implement ``MessageConnection.send``."""
-        self._connection.send_bytes(pickle.dumps(messages))
+        try:
+            self._connection.send_bytes(pickle.dumps(messages))
+        except (BrokenPipeError, ConnectionResetError):
+            raise PeerEndedError("it has ended") from None
 
     def receive(self, timeout: float | None) -> Sequence[object]:
         """Implement ``MessageConnection.receive``."""
@@ -189,6 +192,6 @@ class SocketConnection:
             if not self._connection.poll(timeout):
                 return ()
             messages: Sequence[object] = pickle.loads(self._connection.recv_bytes())
-        except EOFError:
+        except (EOFError, ConnectionResetError):  # the latter: it had not read everything
             raise PeerEndedError("it has ended") from None
         return messages

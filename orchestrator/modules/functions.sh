@@ -326,7 +326,7 @@ target() {
   while [ -L "$target" ]; do
     f_target_hops=$((f_target_hops+1))
     [ $f_target_hops -le 40 ] || { echo "$1 is a link with too many levels" >&2; return 1; }
-    f_target_link=$(readlink -- "$target"; echo .)
+    f_target_link=$(set -e; readlink -- "$target"; echo .)
     f_target_link=${f_target_link%??}
     case $f_target_link in /*) target=$f_target_link;; *) target=${target%/*}/$f_target_link;; esac
   done
@@ -1202,14 +1202,14 @@ plan_block() {
   esac
   f_text= f_due= f_have= f_gone= f_blank=
   spot "$4" "$5" && f_at=$(hits Fx "$2") && f_plan_block_hit=$(hits Fx "$3") || return
-  [ -z "$6" ] || f_text=$(printf '%s\n' "${6%"$o_nl"}" | bare; echo .)
+  [ -z "$6" ] || f_text=$(set -e; printf '%s\n' "${6%"$o_nl"}" | bare; echo .)
   f_text=${f_text%.}
   case $f_at,$f_plan_block_hit in
   ,) ;;
   ,*|*,|*"$o_nl"*) echo "the lines '$2' and '$3' must occur exactly once each" >&2; return 1;;
   *)
     [ "$f_at" -lt "$f_plan_block_hit" ] || { echo "'$3' is before '$2'" >&2; return 1; }
-    f_have=$(head -n $((f_plan_block_hit-1)) <"$path" | tail -n +$((f_at+1)) | bare; echo .)
+    f_have=$(set -e; head -n $((f_plan_block_hit-1)) <"$path" | tail -n +$((f_at+1)) | bare; echo .)
     f_have=${f_have%.} f_keep=$((f_at-1)) f_from=$((f_plan_block_hit+1));;
   esac
   if [ "$1" = absent ]; then f_due=$f_at f_text=; return; fi
@@ -1218,7 +1218,7 @@ plan_block() {
   if [ "$7" = true ] && [ $f_keep -gt 0 ] && [ "$(line_at $f_keep)" ]; then f_blank=1 f_text=$o_nl$f_text; fi
   if [ "$8" = true ] && [ $f_from -le $f_end ] && [ "$(line_at $f_from)" ]; then f_blank=1 f_text=$f_text$o_nl; fi
   [ -z "$f_blank" ] || f_due=1
-  [ -z "$f_cr" ] || f_text=$(printf %s "$f_text" | sed "s/\$/$f_cr/"; echo .) f_text=${f_text%.}
+  [ -z "$f_cr" ] || f_text=$(set -e; printf %s "$f_text" | sed "s/\$/$f_cr/"; echo .) f_text=${f_text%.}
 }
 # planned VALIDATE IN_PLACE: report and validate the new text if a change is due.
 # Reads f_due f_type path.

@@ -16,6 +16,12 @@ BASE_TOOLS += (
 )
 
 
+def without_applets(machine: ShellMachine, *names: str) -> None:
+    """Let a machine with the tools of busybox have these of the system, as far as it has some."""
+    for name in names:
+        (machine.root.parent / f"{machine.root.name}-tools" / name).unlink(missing_ok=True)
+
+
 def leave_only(machine: ShellMachine, *names: str, busybox: tuple[str, ...] = ()) -> None:
     """Leave the machine with the basic tools, these of the system, and these of busybox."""
     tools = machine.root.parent / "only"

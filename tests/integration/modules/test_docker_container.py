@@ -250,14 +250,14 @@ def test_it_is_waited_for_until_it_is_healthy(
 def test_published_ports_and_networks(
     machine: ShellMachine, containers: ContainerHost, engine: str
 ) -> None:
-    for each in ("one", "two"):
+    networks = [f"one-{machine.shell}", f"two-{machine.shell}"]
+    for each in networks:
         containers.run(engine, "network", "create", each)
-    networks = ["one", "two"]
     given = {"networks": networks, "ports": ["127.0.0.1:8080:80"], "command": "httpd -f -p 80"}
     machine.check_then_run(container(**given), "changed")
     assert "404" in containers.run("curl", "-s", "-i", "http://127.0.0.1:8080/")
-    outcome = machine.check_then_run(container(**given | {"networks": ["two"]}), "changed")
-    assert outcome_changes(outcome) == {"networks": ("one two", "two")}
+    outcome = machine.check_then_run(container(**given | {"networks": networks[1:]}), "changed")
+    assert outcome_changes(outcome) == {"networks": (" ".join(networks), networks[1])}
 
 
 @DOCKER_FIRST

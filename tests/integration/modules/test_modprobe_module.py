@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.host_tools import without_applets
 from tests.support.machine import ShellMachine, result_message
 from tests.support.module_files import outcome_changes
 from tests.support.private_copy import run_in_copy
@@ -33,6 +34,7 @@ printf '# it\n' >/etc/modules
 
 @pytest.fixture
 def host(private: ShellMachine) -> ShellMachine:
+    without_applets(private, "modprobe")
     run_in_copy(private, KERNEL)
     return private
 
@@ -69,6 +71,24 @@ def test_what_other_files_load_counts(host: ShellMachine) -> None:
         "a\n#orch-old\n# it\n"
     )
     assert run_in_copy(host, "stat -c %a /etc/modules") == "640\n"
+
+
+def test_the_modprobe_of_busybox_finds_modules_as_well(host: ShellMachine) -> None:
+    """It has no -n; -D shows what it would load (BusyBox v1.35, modutils/modprobe.c)."""
+    refusal = "modprobe: invalid option -- 'n'\\nBusyBox v1.35.0 multi-call binary."
+    run_in_copy(
+        host,
+        f"""mv /usr/sbin/modprobe /usr/sbin/full
+        cat >/usr/sbin/modprobe <<'END'
+#!/bin/sh
+case $1 in -n) printf "{refusal}\\n" >&2; exit 1;; -D) shift; set -- -n "$@";; esac
+exec full "$@"
+END
+        chmod 755 /usr/sbin/modprobe""",
+    )
+    host.check_then_run(modprobe_step("orch-new"), "changed")
+    outcome = host.check_then_run(modprobe_step("orch-none"), "failed")
+    assert outcome.stderr.text.splitlines()[-1].endswith(" has no module orch-none")
 
 
 def test_what_does_not_exist_is_found_by_a_check(host: ShellMachine) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.host_tools import without_applets
 from tests.support.machine import ODD_NAMES, ShellMachine, result_message
 from tests.support.private_copy import give_own_tmp, run_in_copy
 
@@ -292,6 +293,7 @@ def test_everything_is_upgraded(host: ShellMachine) -> None:
 
 
 def test_a_file_is_installed_from_the_host_and_from_the_web(host: ShellMachine) -> None:
+    without_applets(host, "tar")  # dpkg needs that of GNU
     give_own_tmp(host)
     offer_packages(host, "orch-test-d 2.0 'Depends: orch-test-a'")
     step = {"package": {"deb": "/srv/debs/orch-test-d_2.0.deb"}}
@@ -438,6 +440,7 @@ pacman -Sy --noconfirm
 def test_other_managers_install_find_and_remove(
     private: ShellMachine, manager: str, repository: str
 ) -> None:
+    without_applets(private, "rpm", "tar")  # zypper and pacman need the full ones
     run_in_copy(private, f"exec 1>&2\n{repository}")
     # not /var: to read rpm's database touches its files
     private.watched_paths = tuple(path / "etc" for path in private.watched_paths)

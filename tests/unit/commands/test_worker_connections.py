@@ -37,7 +37,10 @@ def test_messages_arrive_whole_and_in_order_in_both_directions(tmp_path: Path) -
 def test_the_end_of_the_other_process_is_certain_once_all_is_read() -> None:
     ours, theirs = map(SocketConnection, socket.socketpair())
     theirs.send(("last",))
+    ours.send(("unread",))
     del theirs
+    with pytest.raises(PeerEndedError):
+        ours.send(("too late",))
     assert ours.receive(30) == ("last",)
     with pytest.raises(PeerEndedError):
         ours.receive(30)
