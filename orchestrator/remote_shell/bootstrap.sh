@@ -104,8 +104,9 @@ watch() {
       o_watch_told=$o_watch_told$o_watch_beat
       kill -USR1 $o_lease
     done
-    # INT says that it is meant, but may be ignored here, as in a job of a script
-    [ -z "$o_watch_told" ] || kill -INT $$
+    # INT says that it is meant, but may be ignored here, as in a job of a script. Not both at once:
+    # in a wait, bash handles only the second one, and never runs the trap of the first.
+    [ -z "$o_watch_told" ] || { kill -INT $$; nap; }
     kill -TERM $$
   } <&3 3<&- >/dev/null 2>&1 &
   o_watcher=$!

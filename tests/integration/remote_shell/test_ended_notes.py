@@ -63,6 +63,7 @@ def test_the_end_of_a_session_that_does_nothing_leaves_no_note(
     assert not (home / ".orch").exists()
 
 
+@pytest.mark.every_shell
 def test_what_orch_ends_itself_leaves_no_note(
     open_session: SessionOpener, home: Path, mark: str
 ) -> None:

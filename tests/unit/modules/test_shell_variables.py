@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -176,3 +177,10 @@ def test_each_of_a_functions_own_variables_is_needed_by_the_rule() -> None:
     assert tried != script.text
     found = SharedShell(core_scripts(), ShellScript("functions.sh", tried, "f_")).find_violations()
     assert "functions.sh: tried writes f_text and does not declare it" in found
+
+
+@pytest.mark.parametrize("path", sorted(MODULES_FOLDER.glob("*.*")), ids=lambda path: path.name)
+def test_a_failure_is_not_lost_in_a_substitution_that_keeps_newlines(path: Path) -> None:
+    """busybox's sh and bash go on after a failure in $(…): its status would be that of echo."""
+    unsafe = re.compile(r"\$\((?!set -e; )(?:[^()]|\([^()]*\))*; echo \.\)")
+    assert unsafe.findall(path.read_text()) == []
