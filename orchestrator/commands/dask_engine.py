@@ -539,7 +539,7 @@ def _start_cluster(processes: int, security: Any, folder: str) -> Any:
         except Exception as error:  # whatever keeps processes from starting
             failed.append(error)
 
-    resource_tracker.ensure_running()  # it would unblock them in the thread that starts it
+    _start_resource_tracker()
     thread = threading.Thread(target=start)
     thread.start()
     thread.join()
@@ -547,6 +547,19 @@ def _start_cluster(processes: int, security: Any, folder: str) -> Any:
         message = f"the workers did not start: {failed[0].__cause__ or failed[0]}"
         raise UsageError(Diagnostic(message, None, "run it with --engine local"))
     return started[0]
+
+
+def _start_resource_tracker() -> None:
+    """Start the process that removes what others leave, in this thread: it unblocks signals.
+
+    It is not to tell what it removes, after a second Ctrl-C: nobody can do anything about it.
+    """
+    options = sys.warnoptions
+    options.append("ignore:resource_tracker")  # its own options are those of this process
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        options.pop()
 
 
 def import_distributed() -> Any:

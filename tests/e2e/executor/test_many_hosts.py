@@ -267,14 +267,15 @@ def test_ctrl_c_ends_the_running_steps_and_says_where_everyone_stands(
     wait_until(lambda: not _is_running(f"sleep {LONG}"), "the steps' processes are gone")
 
 
+@pytest.mark.parametrize("words", [(), ("--engine", "dask=local:1")], ids=["", "own worker"])
 def test_a_second_ctrl_c_leaves_at_once_and_names_who_is_busy(
-    project: OrchProject, sshd: SshdServer, tmp_path: Path
+    project: OrchProject, sshd: SshdServer, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     on = tmp_path / "on"
     project.add_sshd_stage(sshd, {"a1": "127.3.0.1"}).write(
         {"tasks/t.yml": f"steps:\n- run: touch {on}; sleep {LONG}\n"}
     )
-    with project.start_orch("-s", "real", "run", "t") as process:
+    with project.start_orch("-s", "real", "run", "t", *words) as process:
         wait_until(on.exists, "the step runs")
         stopped = sshd.session_processes()
         for child in stopped:  # or the step would end before the second Ctrl-C
