@@ -191,7 +191,7 @@ class DaskEngine(Struct, frozen=True):
         """Start the workers, let each plan the run, yield them, and end them.
 
         Raises UsageError if a worker cannot take part or has another plan; nothing was contacted
-        then. Without ``is_automatic`` only: else this yields None.
+        then. With ``is_automatic``, yields None instead.
         """
         request = self._make_request(plan, context, options, connecting)
         request = replace(request, has_prompt=prompt is not None)
