@@ -448,7 +448,7 @@ def run_options(command: F) -> F:
                 show_envvar=True,
                 help="What drives the hosts: local (this process), dask=local:N (N processes of "
                 "this machine), or dask=tls://HOST:PORT (the workers of a Dask scheduler). By "
-                "default local; from 1,000 hosts on dask=local if Dask is installed.",
+                "default local, and from 1,000 hosts on dask=local:N if Dask is installed.",
             ),
             click.option(
                 "--unreachable",

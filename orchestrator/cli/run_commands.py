@@ -413,7 +413,7 @@ def run_engine(
     written = context.stage.engine if command_options.engine is None else None
     name = str(written.data) if written is not None else command_options.engine or ""
     is_automatic = not name and len(plan.hosts) >= _MANY_HOSTS
-    if source is None or not (is_automatic or name not in ("", "local")):
+    if source is None or (name in ("", "local") and not is_automatic):
         return None
     from orchestrator.commands.dask_engine import DaskEngine, automatic_engine, parse_engine
 

@@ -288,8 +288,7 @@ def check_identity_files(hosts: Iterable[Host]) -> tuple[str, ...]:
     One of a host's files is sufficient. Return a warning for each setting of which no file can be,
     if an agent may still have the key. Raises DefinitionError if `identities_only` excludes that.
     """
-    # cached because hosts share them
-    is_usable = cache(lambda names: any(not _problem_of_identity(name) for name in names))
+    is_usable = cache(lambda names: any(map(_is_usable, names)))  # cached because hosts share them
     missing: dict[tuple[str, ...], list[Host]] = {}
     for host in hosts:
         names = host.connect.identity
@@ -301,8 +300,8 @@ def check_identity_files(hosts: Iterable[Host]) -> tuple[str, ...]:
         mark = _identity_position(affected_hosts[0])
         host_list = fold_hostnames(host.name for host in affected_hosts)
         kind, verb = ("file", "does") if len(files) == 1 else ("files", "do")
-        is_unreadable = any(_problem_of_identity(name) == _UNREADABLE_FILE for name in files)
-        problem = "cannot be read" if is_unreadable else f"{verb} not exist"
+        is_there = any(path_exists(expand_home(name)) for name in files)
+        problem = "cannot be read" if is_there else f"{verb} not exist"
         message = f"the key {kind} {' and '.join(files)} {problem}: {host_list}"
         if all(host.connect.identities_only for host in affected_hosts):
             diagnostics.diagnostics.append(Diagnostic(message, mark, _IDENTITY_HINT))
@@ -312,23 +311,18 @@ def check_identity_files(hosts: Iterable[Host]) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-_MISSING_FILE, _UNREADABLE_FILE = "missing", "unreadable"
-
-
-def _problem_of_identity(name: str) -> str:
-    """Return what keeps an identity file from being used, or ''.
+def _is_usable(name: str) -> bool:
+    """Return False if the file cannot be read, and its public part does not exist.
 
     An agent may have the key of a public part. A name with tokens (ssh_config(5), TOKENS) is left
     to ssh.
     """
     if "%" in name or "$" in name or name.lower() == "none":
-        return ""
+        return True
     path = expand_home(name)
     if path_exists(Path(f"{path}.pub")):
-        return ""
-    if not path_exists(path):
-        return _MISSING_FILE
-    return _UNREADABLE_FILE if path.exists() and not os.access(path, os.R_OK) else ""
+        return True
+    return path_exists(path) and os.access(path, os.R_OK)
 
 
 def _identity_position(host: Host) -> SourcePosition:
